@@ -1,0 +1,1 @@
+"""Evergreen keeps machine-learning models fresh."""

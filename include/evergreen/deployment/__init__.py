@@ -1,0 +1,1 @@
+"""Deployment: rolling a model out, and back."""

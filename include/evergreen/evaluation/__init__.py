@@ -1,0 +1,1 @@
+"""Evaluation: metrics with intervals, champion against challenger, the gate."""

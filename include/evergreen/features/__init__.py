@@ -1,0 +1,1 @@
+"""Features: one definition, compiled for batches and for single events; training sets."""

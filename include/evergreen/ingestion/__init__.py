@@ -1,0 +1,1 @@
+"""Ingestion: a day of the source becomes a day of the lake."""

@@ -1,0 +1,1 @@
+"""The data lake: Delta tables by day, immutable objects by digest, receipts; on any URL."""

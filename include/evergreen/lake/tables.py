@@ -1,0 +1,298 @@
+"""One Delta table partitioned by UTC day, in which a day is replaced whole, in one commit.
+
+Files are named by the digest of their own bytes, so a day that is written again with the same rows
+is found unchanged and makes no commit, and a reader can tell altered bytes from recorded ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Field
+from deltalake.transaction import AddAction, CommitProperties
+from pyarrow import fs
+
+from evergreen.artifacts import TableDay
+from evergreen.errors import ConfigurationError, Conflict, LakeUnavailable, NotFound
+from evergreen.lake.objects import Objects, require_digest, unavailable
+
+COMMIT_TRIES = 12
+CHECKPOINT_EVERY_COMMITS = 20
+DAY = pa.field("day", pa.date32())
+Batches: TypeAlias = pa.Table | pa.RecordBatchReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """One Parquet file of the table."""
+
+    path: str
+    """Below the table's root: `day=<day>/<digest>.parquet`."""
+    day: date
+    rows: int
+
+    @property
+    def digest(self) -> str:
+        return Path(self.path).stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayTable:
+    """A Delta table of one zone of one pipeline; see the module's docstring."""
+
+    zone: str
+    pipeline: str
+    objects: Objects
+    url: str
+    """Root of the table."""
+    storage_options: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def path(self) -> str:
+        """Folder of the table below the lake's root."""
+        return f"{self.zone}/{self.pipeline}"
+
+    def replace_day(self, day: date, rows: Batches) -> TableDay:
+        """The day after it holds exactly `rows` (no `day` column), in one commit or none if it already did.
+
+        Memory is one batch. Raises LakeUnavailable (nothing written) or Conflict (others kept winning).
+        """
+        with self._written(day, rows) as file:
+            return self._commit(file, rows.schema, keep_others=False)
+
+    def append_day(self, day: date, rows: Batches) -> TableDay:
+        """The day after `rows` joined it; appending the very same rows again changes nothing."""
+        with self._written(day, rows) as file:
+            return self._commit(file, rows.schema, keep_others=True)
+
+    def day(self, day: date) -> TableDay | None:
+        """The day as it is now; None when it was never written."""
+        found = self.days(day, day)
+        return found[0] if found else None
+
+    def days(self, first: date = date.min, last: date = date.max) -> list[TableDay]:
+        """All written days from `first` to `last` inclusive, in order."""
+        table = self._open()
+        if table is None:
+            return []
+        files = [f for f in _files(table) if first <= f.day <= last]
+        days = sorted({f.day for f in files})
+        return [self._table_day(d, [f for f in files if f.day == d], table.version()) for d in days]
+
+    def scan(self, days: Sequence[date]) -> ds.Dataset:
+        """The rows of `days` with all the table's columns but `day`; every byte is checked against its digest.
+
+        Raises NotFound when one of the days was never written, IntegrityError when one was altered.
+        """
+        table = self._open()
+        files = [f for f in _files(table) if f.day in set(days)] if table is not None else []
+        missing = sorted(set(days) - {f.day for f in files})
+        if table is None or missing:
+            raise self._never_written(missing)
+        for file in files:
+            found = self.objects.digest(f"{self.path}/{file.path}")
+            require_digest(f"{self.path}/{file.path}", found=found, wanted=file.digest)
+        paths = [file.path for file in sorted(files, key=lambda f: (f.day, f.path))]
+        return ds.dataset(paths, schema=self._schema(table), format="parquet", filesystem=self._filesystem())
+
+    def verify(self, recorded: TableDay) -> None:
+        """Nothing, when the day is as `recorded` to the byte; IntegrityError or NotFound otherwise."""
+        now = self.day(recorded.day)
+        if now is None:
+            raise self._never_written([recorded.day])
+        require_digest(f"{self.path} of {recorded.day}", found=now.digest, wanted=recorded.digest)
+        self.scan([recorded.day])
+
+    @contextmanager
+    def _written(self, day: date, rows: Batches) -> Iterator[DataFile]:
+        with TemporaryDirectory(prefix="evergreen-") as folder:
+            local = Path(folder) / "rows.parquet"
+            try:
+                count = _write_parquet(local, rows)
+            except OSError as error:
+                raise unavailable(f"Staging {self.path} of {day}", error) from error
+            with local.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            file = DataFile(path=f"day={day.isoformat()}/{digest}.parquet", day=day, rows=count)
+            self.objects.put_file(f"{self.path}/{file.path}", local)
+            yield file
+
+    def _commit(self, file: DataFile, schema: pa.Schema, *, keep_others: bool) -> TableDay:
+        for attempt in range(COMMIT_TRIES):
+            table = self._open_or_create(schema)
+            now = [f for f in _files(table) if f.day == file.day]
+            after = [f for f in now if keep_others and f.path != file.path] + [file]
+            if {f.path for f in now} == {f.path for f in after}:
+                return self._table_day(file.day, now, table.version())
+            try:
+                self._transact(table, file, keep_others=keep_others)
+            except CommitFailedError:
+                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
+                continue
+            return self._table_day(file.day, after, self._require_open().version())
+        raise Conflict(
+            f"{self.path} of {file.day}",
+            found=f"{COMMIT_TRIES} commits by other writers in a row",
+            wanted="one commit of our own",
+            remedy="Run the task again when fewer runs write this table.",
+        )
+
+    def _transact(self, table: DeltaTable, file: DataFile, *, keep_others: bool) -> None:
+        size = self._filesystem().get_file_info(file.path).size
+        action = AddAction(
+            path=file.path,
+            size=size,
+            partition_values={"day": file.day.isoformat()},
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": file.rows}),
+        )
+        with self._delta_errors(f"Committing {self.path} of {file.day}"):
+            table.create_write_transaction(
+                [action],
+                mode="append" if keep_others else "overwrite",
+                schema=table.schema(),
+                partition_by=["day"],
+                partition_filters=None if keep_others else [("day", "=", file.day.isoformat())],
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
+            if (table.version() + 1) % CHECKPOINT_EVERY_COMMITS == 0:
+                self._require_open().create_checkpoint()
+
+    def _open(self) -> DeltaTable | None:
+        try:
+            with self._delta_errors(f"Opening {self.path}"):
+                return DeltaTable(self.url, storage_options=self.storage_options or None)
+        except TableNotFoundError:
+            return None
+
+    def _require_open(self) -> DeltaTable:
+        table = self._open()
+        if table is None:
+            raise self._never_written([])
+        return table
+
+    def _open_or_create(self, schema: pa.Schema) -> DeltaTable:
+        table = self._open()
+        if table is None:
+            with self._delta_errors(f"Creating {self.path}"):
+                table = DeltaTable.create(
+                    self.url,
+                    schema=schema.append(DAY),
+                    partition_by=["day"],
+                    mode="ignore",
+                    storage_options=self.storage_options or None,
+                )
+        return self._with_columns(table, schema)
+
+    def _with_columns(self, table: DeltaTable, schema: pa.Schema) -> DeltaTable:
+        """The table after it gained the columns of `schema` it lacked; a changed type is refused."""
+        known = {f.name: f for f in table.schema().fields}
+        wanted = {f.name: f for f in _delta_fields(schema)}
+        for name in wanted.keys() & known.keys():
+            if wanted[name].type != known[name].type:
+                raise ConfigurationError(
+                    f"Column {name} of {self.path}",
+                    found=f"type {wanted[name].type}",
+                    wanted=f"type {known[name].type}, as earlier days have it",
+                    remedy="Keep the column's type, or give the new one another name.",
+                )
+        new = [wanted[name] for name in wanted if name not in known]
+        if new:
+            with self._delta_errors(f"Adding columns to {self.path}"):
+                table.alter.add_columns(new)
+            return self._require_open()
+        return table
+
+    def _schema(self, table: DeltaTable) -> pa.Schema:
+        schema = pa.schema(table.schema())
+        return pa.schema([f for f in schema if f.name != DAY.name])
+
+    def _filesystem(self) -> fs.FileSystem:
+        if self.url.startswith("file://"):
+            local, root = fs.FileSystem.from_uri(self.url)
+            return fs.SubTreeFileSystem(root, local)
+        from deltalake.fs import DeltaStorageHandler
+
+        return fs.PyFileSystem(DeltaStorageHandler(self.url, self.storage_options))
+
+    def _table_day(self, day: date, files: Iterable[DataFile], version: int) -> TableDay:
+        files = list(files)
+        joined = "".join(sorted(f.digest for f in files))
+        return TableDay(
+            zone=self.zone,
+            pipeline=self.pipeline,
+            day=day,
+            rows=sum(f.rows for f in files),
+            digest=hashlib.sha256(joined.encode()).hexdigest(),
+            version=version,
+        )
+
+    def _never_written(self, days: list[date]) -> NotFound:
+        listed = ", ".join(d.isoformat() for d in days[:5]) or "any day"
+        return NotFound(
+            f"Table {self.path}",
+            found=f"no data for {listed}" + (" and more" if len(days) > 5 else ""),
+            wanted="every day that is asked for",
+            remedy=f"Run or backfill {self.pipeline}.ingest_data for them.",
+        )
+
+    @contextmanager
+    def _delta_errors(self, thing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unavailable(thing, error) from error
+        except (TableNotFoundError, CommitFailedError):
+            raise
+        except DeltaError as error:
+            raise LakeUnavailable(
+                thing,
+                found=str(error).splitlines()[0],
+                wanted="a lake that can be read and written",
+                remedy="Check the lake's disk, URL and credentials, then run the task again; nothing was half-written.",
+            ) from error
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Every day from `first` to `last` inclusive."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _write_parquet(path: Path, rows: Batches) -> int:
+    """Rows written to `path`, batch by batch; the same rows give the same bytes."""
+    reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+    count = 0
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
+
+
+def _delta_fields(schema: pa.Schema) -> list[Field]:
+    return list(Schema.from_arrow(schema).fields)
+
+
+def _files(table: DeltaTable) -> list[DataFile]:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    columns = (actions["path"], actions["partition.day"], actions["num_records"])
+    return [
+        DataFile(path=path, day=day, rows=rows)
+        for path, day, rows in zip(*(c.to_pylist() for c in columns), strict=True)
+    ]

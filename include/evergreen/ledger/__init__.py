@@ -1,0 +1,1 @@
+"""The ledger: model versions, deployments and decisions; append-only and hash-chained."""

@@ -1,0 +1,1 @@
+"""Orchestration: the only room that imports Airflow."""

@@ -1,0 +1,1 @@
+"""Serving: the microservice that scores events and logs what it said."""

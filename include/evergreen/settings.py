@@ -1,0 +1,97 @@
+"""The only reader of environment variables; everything else is handed values.
+
+Settings say where things are (lake, databases, cluster, services), never what a pipeline does:
+that is the spec's business. Outgrowing the laptop is a matter of these variables alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evergreen.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parents[2]
+LAKE_OPTION_PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the parts of one installation are found."""
+
+    home: Path
+    """Run directory of `evergreen up`: databases, logs, tokens, the local lake."""
+    lake_url: str
+    """Root of the lake: a `file://` or `s3://` URL."""
+    lake_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Object-store credentials and endpoint, as `AWS_*`-style names."""
+    database_url: str = field(repr=False)
+    """SQLAlchemy URL of the ledger's PostgreSQL."""
+    kubeconfig: Path
+    """Kubeconfig of the cluster that runs training pods."""
+    pipelines: Path
+    """Folder of pipeline specs, one YAML each."""
+    serving_url: str
+    """Base URL of the serving microservice."""
+    serving_port: int
+    airflow_port: int
+    cluster_port: int
+    trainer_image: str
+    """Image of training and evaluation pods."""
+    code_version: str
+    """Version of the code, written on every receipt."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Settings of this process, with the laptop's defaults where a variable is absent."""
+        home = Path(environment.get("EVERGREEN_HOME", PROJECT / ".evergreen")).absolute()
+        serving_port = _port(environment, "EVERGREEN_SERVING_PORT", 8000)
+        return cls(
+            home=home,
+            lake_url=environment.get("EVERGREEN_LAKE_URL", (home / "lake").as_uri()),
+            lake_options={k: v for k, v in environment.items() if k.startswith(LAKE_OPTION_PREFIXES)},
+            database_url=environment.get("EVERGREEN_DATABASE_URL", _socket_url(home, "evergreen")),
+            kubeconfig=Path(environment.get("EVERGREEN_KUBECONFIG", home / "cluster" / "kubeconfig")),
+            pipelines=Path(environment.get("EVERGREEN_PIPELINES", PROJECT / "include" / "pipelines")),
+            serving_url=environment.get("EVERGREEN_SERVING_URL", f"http://127.0.0.1:{serving_port}"),
+            serving_port=serving_port,
+            airflow_port=_port(environment, "EVERGREEN_AIRFLOW_PORT", 8080),
+            cluster_port=_port(environment, "EVERGREEN_CLUSTER_PORT", 6445),
+            trainer_image=environment.get("EVERGREEN_TRAINER_IMAGE", f"evergreen-trainer:{VERSION}"),
+            code_version=environment.get("EVERGREEN_CODE_VERSION", VERSION),
+        )
+
+
+VERSION = "0.1.0"
+
+
+def connection_url(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """URL of the Airflow connection `name`, from its `AIRFLOW_CONN_<NAME>` variable.
+
+    For entry points that run without Airflow. Raises ConfigurationError when it is not set.
+    """
+    variable = f"AIRFLOW_CONN_{name.upper()}"
+    url = environment.get(variable)
+    if not url:
+        raise ConfigurationError(
+            f"Connection {name}",
+            found=f"no variable {variable}",
+            wanted="the URL of the source database",
+            remedy=f"Set {variable}=postgresql://user:password@host/database.",
+        )
+    return url
+
+
+def _socket_url(home: Path, database: str) -> str:
+    return f"postgresql+psycopg2://postgres@/{database}?host={home / 'postgres'}"
+
+
+def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    if not (text.isdigit() and 0 < int(text) < 65536):
+        raise ConfigurationError(
+            name, found=repr(text), wanted="a port from 1 to 65535", remedy="Correct the variable."
+        )
+    return int(text)

@@ -1,0 +1,1 @@
+"""Training: from a training set to a model. Imports torch, never Airflow."""

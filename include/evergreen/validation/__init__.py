@@ -1,0 +1,1 @@
+"""Validation: cleaning, Great Expectations, quarantine."""

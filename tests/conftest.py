@@ -1,0 +1,81 @@
+"""Fixtures every room shares: a temporary lake and the fraud pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from evergreen.artifacts import Model
+from evergreen.lake.lake import Lake
+from evergreen.pipeline import Pipeline
+from evergreen.pipeline_file import read_pipeline
+from evergreen.training.model_files import store_model
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake on local disk."""
+    return Lake((tmp_path / "lake").as_uri())
+
+
+@pytest.fixture(scope="session")
+def fraud() -> Pipeline:
+    """The sample pipeline as it ships."""
+    return read_pipeline(PROJECT / "include" / "pipelines" / "fraud.yaml")
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Model]:
+    """Makes a small real ONNX model of the fraud pipeline: score = sigmoid(slope * (amount - 4))."""
+    return _make_model
+
+
+def _make_model(
+    lake: Lake,
+    pipeline: Pipeline,
+    *,
+    slope: float = 1.0,
+    as_of: datetime = datetime(2026, 11, 2, tzinfo=UTC),
+    training_set: str = "0" * 64,
+    seed: int = 7,
+) -> Model:
+    numeric, categorical = pipeline.features.numeric, pipeline.features.categorical
+    weights = np.zeros((len(numeric), 1), np.float32)
+    weights[0, 0] = slope
+    graph = helper.make_graph(
+        [
+            helper.make_node("IsNaN", ["numeric"], ["absent"]),
+            helper.make_node("Where", ["absent", "zero", "numeric"], ["filled"]),
+            helper.make_node("MatMul", ["filled", "weights"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], ["column"]),
+            helper.make_node("Reshape", ["column", "flat"], ["score"]),
+        ],
+        "toy",
+        [
+            helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["B", len(numeric)]),
+            helper.make_tensor_value_info("categorical", TensorProto.STRING, ["B", len(categorical)]),
+        ],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["B"])],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.float32(0), "zero"),
+            numpy_helper.from_array(np.array([-4 * slope], np.float32), "bias"),
+            numpy_helper.from_array(np.array([-1], np.int64), "flat"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        (folder / "signature.json").write_text(json.dumps({"numeric": numeric, "categorical": categorical}))
+        return store_model(lake, folder, pipeline=pipeline.pipeline, as_of=as_of, training_set=training_set, seed=seed)
