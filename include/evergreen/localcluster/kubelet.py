@@ -1,0 +1,284 @@
+"""Runs the pods that have a node, and keeps their status true.
+
+Everything is decided anew on every look, from the stored object and from what is on disk: nothing has to be
+remembered, so a restarted server goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from evergreen.localcluster.api_failure import ApiFailure
+from evergreen.localcluster.container_environment import (
+    ConfigMissing,
+    Surroundings,
+    command_line,
+    container_environment,
+    make_volumes,
+    working_directory,
+)
+from evergreen.localcluster.container_handle import CREATING, ContainerHandle, Launch, Shims
+from evergreen.localcluster.events import EventRecorder
+from evergreen.localcluster.faults import FaultBook, FaultKind
+from evergreen.localcluster.log_reader import LogRequest, start_offset
+from evergreen.localcluster.pod_directory import PodDirectory, StopOrder
+from evergreen.localcluster.pod_status import (
+    ContainerState,
+    Running,
+    Terminated,
+    Waiting,
+    pod_status,
+)
+from evergreen.localcluster.quantities import memory_limit_bytes
+from evergreen.localcluster.store import Store
+from evergreen.localcluster.wire import Json, epoch_seconds, rfc3339
+
+_TERMINAL = ("Succeeded", "Failed")
+_OVERDUE_SECONDS = 5.0
+"""How long after its grace a container may take to end before it is destroyed from outside."""
+_INITIALIZING = Waiting(reason="PodInitializing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the kubelet works with."""
+
+    store: Store
+    events: EventRecorder
+    faults: FaultBook
+    pods: Path
+    """Directory of the pods' directories."""
+    surroundings: Surroundings
+
+
+class Kubelet:
+    """The one kubelet of all nodes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._store = parts.store
+        self._events = parts.events
+        self._faults = parts.faults
+        self._pods = parts.pods
+        self._surroundings = parts.surroundings
+        self.shims = Shims()
+
+    def directory(self, pod: Json) -> PodDirectory:
+        """Where the pod keeps what it has on disk."""
+        return PodDirectory(self._pods, pod["metadata"]["uid"])
+
+    def handle(self, pod: Json, container: str) -> ContainerHandle:
+        """The hold on one of the pod's containers."""
+        return ContainerHandle(self.directory(pod).container(container), self.shims)
+
+    def containers(self, pod: Json) -> list[Json]:
+        """Init containers first, then the others."""
+        return [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+
+    def sync(self, pod: Json) -> None:
+        """Bring one bound pod a step further, and write down how it is."""
+        order = self.directory(pod).stop_order()
+        if order is None and pod["metadata"].get("deletionTimestamp"):
+            # A server died between marking the pod and ordering its end.
+            grace = float(pod["metadata"]["deletionGracePeriodSeconds"])
+            self.stop(pod, StopOrder(at=time.time(), grace_seconds=grace))
+            return
+        if order is not None:
+            self._carry_out(pod, order)
+        if order is not None and order.frozen:
+            self._remove_if_due(pod, order)
+            return
+        if pod["status"]["phase"] not in _TERMINAL:
+            states = self._states(pod, stopping=order is not None)
+            pod = self._report(pod, states, order)
+        if order is not None:
+            self._remove_if_due(pod, order)
+
+    def _states(self, pod: Json, *, stopping: bool) -> dict[str, ContainerState]:
+        """How each container is doing, after those whose turn it is were started."""
+        states: dict[str, ContainerState] = {}
+        for container in pod["spec"].get("initContainers") or []:
+            earlier = list(states.values())
+            may_start = not stopping and all(_succeeded(state) for state in earlier)
+            states[container["name"]] = self._advance(pod, container, may_start=may_start)
+        initialized = all(_succeeded(state) for state in states.values())
+        for container in pod["spec"]["containers"]:
+            may_start = initialized and not stopping
+            states[container["name"]] = self._advance(pod, container, may_start=may_start)
+        return states
+
+    def _advance(self, pod: Json, container: Json, *, may_start: bool) -> ContainerState:
+        handle = self.handle(pod, container["name"])
+        state = handle.observe()
+        if handle.launched:
+            return self._explained(pod, container, state)
+        if not may_start:
+            return _INITIALIZING if pod["spec"].get("initContainers") else CREATING
+        return self._start(pod, container, handle)
+
+    def _start(self, pod: Json, container: Json, handle: ContainerHandle) -> ContainerState:
+        image = container["image"]
+        if (fault := self._faults.hold(FaultKind.IMAGE_PULL_FAILS, pod)) is not None:
+            return self._image_problem(pod, container, fault.message)
+        try:
+            launch = self._launch(pod, container)
+        except ConfigMissing as missing:
+            self._warn_once(pod, "Failed", f"Error: {missing}", container["name"])
+            return Waiting(reason="CreateContainerConfigError", message=str(missing))
+        self._events.normal(
+            pod, "Pulled", f'Container image "{image}" already present on machine', container=container["name"]
+        )
+        handle.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle.launch(launch)
+        return CREATING
+
+    def _launch(self, pod: Json, container: Json) -> Launch:
+        directory = self.directory(pod)
+        make_volumes(pod, directory, self._store)
+        environment = container_environment(pod, container, directory, self._surroundings)
+        spec = pod["spec"]
+        started = epoch_seconds(pod["status"].get("startTime") or rfc3339())
+        seconds = spec.get("activeDeadlineSeconds")
+        return Launch(
+            argv=command_line(container, environment),
+            environment=environment,
+            working_directory=working_directory(container, directory),
+            memory_limit_bytes=memory_limit_bytes(container),
+            grace_seconds=float(spec["terminationGracePeriodSeconds"]),
+            deadline=None if seconds is None else started + float(seconds),
+        )
+
+    def _image_problem(self, pod: Json, container: Json, message: str | None) -> Waiting:
+        """First the pull error, then the back-off, as the kubelet alternates between them."""
+        image, name = container["image"], container["name"]
+        cause = message or f'failed to pull and unpack image "{image}": not found'
+        statuses = pod["status"].get("containerStatuses") or []
+        before = [s["state"].get("waiting", {}).get("reason") for s in statuses if s["name"] == name]
+        if before and before[0] in ("ErrImagePull", "ImagePullBackOff"):
+            self._warn_once(pod, "BackOff", f'Back-off pulling image "{image}"', name)
+            text = f'Back-off pulling image "{image}": ErrImagePull: {cause}'
+            return Waiting(reason="ImagePullBackOff", message=text)
+        self._warn_once(pod, "Failed", f'Failed to pull image "{image}": {cause}', name)
+        self._warn_once(pod, "Failed", "Error: ErrImagePull", name)
+        return Waiting(reason="ErrImagePull", message=cause)
+
+    def _warn_once(self, pod: Json, reason: str, message: str, container: str) -> None:
+        known = self._store.all("events", pod["metadata"]["namespace"])
+        uid = pod["metadata"]["uid"]
+        if not any(e["message"] == message and e["involvedObject"]["uid"] == uid for e in known):
+            self._events.warning(pod, reason, message, container=container)
+
+    def _explained(self, pod: Json, container: Json, state: ContainerState) -> ContainerState:
+        """The state with the end of the log as its message, where the pod asks for that."""
+        wants_log = container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+        if not (isinstance(state, Terminated) and state.exit_code and wants_log and state.message is None):
+            return state
+        text = last_words(self.directory(pod).log(container["name"]))
+        return Terminated(**{**vars(state), "message": text or None})
+
+    def _report(self, pod: Json, states: dict[str, ContainerState], order: StopOrder | None) -> Json:
+        """The pod with its new status, stored when it differs; its transitions told as events."""
+        ended = order is not None and not self.anything_runs(pod)
+        status = pod_status(pod, states, order.verdict() if order is not None and ended else None)
+        if status == pod["status"]:
+            return pod
+        updated = self._store.update("pods", {**pod, "status": status})
+        self._tell_transitions(pod, updated, states)
+        return updated
+
+    def _tell_transitions(self, old: Json, pod: Json, states: dict[str, ContainerState]) -> None:
+        before = started_containers(old)
+        for name, state in states.items():
+            if name in before or isinstance(state, Waiting):
+                continue
+            if isinstance(state, Terminated) and state.reason == "StartError":
+                self._events.warning(pod, "Failed", f"Error: {state.message}", container=name)
+                continue
+            self._events.normal(pod, "Created", f"Created container: {name}", container=name)
+            self._events.normal(pod, "Started", f"Started container {name}", container=name)
+        if pod["status"].get("reason") == "DeadlineExceeded":
+            self._events.warning(pod, "DeadlineExceeded", pod["status"]["message"])
+
+    def stop(self, pod: Json, order: StopOrder) -> None:
+        """Have a pod ended; the order is kept, so that a restarted server carries it out too."""
+        directory = self.directory(pod)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        first = directory.stop_order() is None
+        order = directory.order_stop(order)
+        if first and not order.frozen:
+            for name in started_containers(pod, running_only=True):
+                self._events.normal(pod, "Killing", f"Stopping container {name}", container=name)
+        self._carry_out(pod, order)
+
+    def kill_for_memory(self, pod: Json) -> None:
+        """What the kernel does to a container over its limit, done to the pod's first container."""
+        handle = self.handle(pod, pod["spec"]["containers"][0]["name"])
+        handle.stop(at=time.time(), grace_seconds=0.0, reason="OOMKilled")
+
+    def _carry_out(self, pod: Json, order: StopOrder) -> None:
+        overdue = time.time() > order.at + order.grace_seconds + _OVERDUE_SECONDS
+        for container in self.containers(pod):
+            handle = self.handle(pod, container["name"])
+            if not handle.launched or isinstance(handle.observe(), Terminated):
+                continue
+            if overdue or order.frozen:
+                handle.destroy()
+            else:
+                handle.stop(at=order.at, grace_seconds=order.grace_seconds)
+
+    def _remove_if_due(self, pod: Json, order: StopOrder) -> None:
+        """Remove a deleted pod once nothing of it runs any more."""
+        if not pod["metadata"].get("deletionTimestamp"):
+            return
+        if time.time() < order.at + order.removed_after_seconds:
+            return
+        if not self.anything_runs(pod):
+            self.forget(pod)
+
+    def anything_runs(self, pod: Json) -> bool:
+        """Whether a container of the pod was started and has not ended."""
+        handles = [self.handle(pod, container["name"]) for container in self.containers(pod)]
+        return any(h.launched and not isinstance(h.observe(), Terminated) for h in handles)
+
+    def forget(self, pod: Json) -> None:
+        """Remove the object and all the pod left on disk."""
+        try:
+            self._store.remove("pods", self._store.get("pods", *_key(pod)))
+        except ApiFailure as failure:
+            if failure.code != 404:
+                raise
+        self.directory(pod).remove()
+
+    def running_seconds(self, pod: Json) -> float | None:
+        """For how long the pod's first container has been running, or None when it is not."""
+        handle = self.handle(pod, pod["spec"]["containers"][0]["name"])
+        if not isinstance(handle.observe(), Running):
+            return None
+        return time.time() - (handle.directory / "running.json").stat().st_mtime
+
+
+def _key(pod: Json) -> tuple[str, str]:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"]
+
+
+def _succeeded(state: ContainerState) -> bool:
+    return isinstance(state, Terminated) and state.exit_code == 0
+
+
+def started_containers(pod: Json, *, running_only: bool = False) -> set[str]:
+    """Names of the containers that the stored status shows as started (or as running)."""
+    status = pod["status"]
+    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    kinds = {"running"} if running_only else {"running", "terminated"}
+    return {item["name"] for item in statuses if kinds & item["state"].keys()}
+
+
+def last_words(log: Path) -> str:
+    """The last 2048 bytes or 80 lines of a log, whichever is less, as the kubelet takes for a message."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(start_offset(stream.fileno(), LogRequest(tail_lines=80)))
+        lines = [line[31:] for line in stream.read().splitlines(keepends=True)]
+    return b"".join(lines)[-2048:].decode(errors="replace")

@@ -1,0 +1,181 @@
+"""A pod's status object, built from what is known of its containers. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evergreen.localcluster.wire import Json, rfc3339
+
+LOCAL_ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The container has not started; Kubernetes' reason, and a message where there is one."""
+
+    reason: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The container's process lives since `started_at` (RFC 3339)."""
+
+    started_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminated:
+    """The container has ended; `cause` is set when the pod as a whole was to blame (DeadlineExceeded)."""
+
+    exit_code: int
+    reason: str
+    started_at: str | None
+    finished_at: str
+    message: str | None = None
+    cause: str | None = None
+
+
+ContainerState = Waiting | Running | Terminated
+States = Mapping[str, ContainerState]
+Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What ended the pod from outside: status.reason and message, and its disruption condition."""
+
+    reason: str
+    message: str
+    disruption: str | None = None
+    """Reason of the DisruptionTarget condition, which tells eviction from failure."""
+
+
+def phase_of(init: Sequence[ContainerState], main: Sequence[ContainerState], *, doomed: bool) -> Phase:
+    """The phase that these states add up to; `doomed` pods fail once nothing of them runs."""
+    everything = [*init, *main]
+    if any(isinstance(state, Running) for state in main):
+        return "Running"
+    if doomed and not any(isinstance(state, Running) for state in everything):
+        return "Failed"
+    if any(isinstance(state, Terminated) and state.exit_code for state in init):
+        return "Failed"
+    ended = [state for state in main if isinstance(state, Terminated)]
+    if len(ended) < len(main):
+        return "Running" if ended else "Pending"
+    return "Failed" if any(state.exit_code or state.cause for state in ended) else "Succeeded"
+
+
+def pod_status(pod: Json, states: States, verdict: Verdict | None) -> Json:
+    """The whole status of a bound pod."""
+    init = [states[container["name"]] for container in pod["spec"].get("initContainers") or []]
+    main = [states[container["name"]] for container in pod["spec"]["containers"]]
+    phase = phase_of(init, main, doomed=verdict is not None)
+    old = pod["status"]
+    status: Json = {
+        "phase": phase,
+        "conditions": _conditions(old.get("conditions") or [], phase, init, main, verdict),
+        "hostIP": LOCAL_ADDRESS,
+        "startTime": old.get("startTime") or rfc3339(),
+        "qosClass": old.get("qosClass", "BestEffort"),
+    }
+    if any(not isinstance(state, Waiting) for state in states.values()):
+        status |= {"podIP": LOCAL_ADDRESS, "podIPs": [{"ip": LOCAL_ADDRESS}]}
+    if reason := _pod_reason(phase, main, verdict):
+        status |= reason
+    never_started = all(isinstance(state, Waiting) for state in states.values())
+    if phase == "Failed" and never_started:
+        return status  # as the kubelet does: a pod that failed before its containers has no statuses
+    if pod["spec"].get("initContainers"):
+        status["initContainerStatuses"] = _statuses(pod["spec"]["initContainers"], states)
+    status["containerStatuses"] = _statuses(pod["spec"]["containers"], states)
+    return status
+
+
+def _pod_reason(phase: Phase, main: Sequence[ContainerState], verdict: Verdict | None) -> Json | None:
+    if phase != "Failed":
+        return None
+    if verdict is not None:
+        return {"reason": verdict.reason, "message": verdict.message}
+    if any(isinstance(state, Terminated) and state.cause == "DeadlineExceeded" for state in main):
+        message = "Pod was active on the node longer than the specified deadline"
+        return {"reason": "DeadlineExceeded", "message": message}
+    return None
+
+
+def _statuses(containers: Sequence[Json], states: States) -> list[Json]:
+    return [_container_status(container, states[container["name"]]) for container in containers]
+
+
+def _container_status(container: Json, state: ContainerState) -> Json:
+    running = isinstance(state, Running)
+    started = not isinstance(state, Waiting)
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": f"local://{container['image']}" if started else "",
+        "containerID": f"local://{container['name']}" if started else None,
+        "ready": running,
+        "started": running,
+        "restartCount": 0,
+        "state": state_object(state),
+        "lastState": {},
+    }
+
+
+def state_object(state: ContainerState) -> Json:
+    """The `state` field of a container status."""
+    match state:
+        case Waiting():
+            return {"waiting": _without_none({"reason": state.reason, "message": state.message})}
+        case Running():
+            return {"running": {"startedAt": state.started_at}}
+        case Terminated():
+            ended = {
+                "exitCode": state.exit_code,
+                "reason": state.reason,
+                "startedAt": state.started_at,
+                "finishedAt": state.finished_at,
+                "message": state.message,
+            }
+            return {"terminated": _without_none(ended)}
+
+
+def _without_none(item: Json) -> Json:
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def condition(
+    old: Sequence[Json], type_: str, status: bool, reason: str | None = None, message: str | None = None
+) -> Json:
+    """One condition; its transition time is kept while its status stays the same."""
+    text = "True" if status else "False"
+    before = next((item for item in old if item["type"] == type_ and item["status"] == text), None)
+    since = before["lastTransitionTime"] if before else rfc3339()
+    extra = _without_none({"reason": reason, "message": message})
+    return {"type": type_, "status": text, "lastProbeTime": None, "lastTransitionTime": since, **extra}
+
+
+def _conditions(
+    old: Sequence[Json],
+    phase: Phase,
+    init: Sequence[ContainerState],
+    main: Sequence[ContainerState],
+    verdict: Verdict | None,
+) -> list[Json]:
+    initialized = all(isinstance(state, Terminated) and not state.exit_code for state in init)
+    ready = bool(main) and all(isinstance(state, Running) for state in main)
+    unready = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
+    why = None if ready else unready
+    conditions = [
+        condition(old, "PodScheduled", True),
+        condition(old, "Initialized", initialized, None if initialized else "ContainersNotInitialized"),
+        condition(old, "ContainersReady", ready, why),
+        condition(old, "Ready", ready, why),
+    ]
+    if verdict is not None and verdict.disruption is not None:
+        target = condition(old, "DisruptionTarget", True, verdict.disruption, verdict.message)
+        conditions.append(target)
+    return conditions
