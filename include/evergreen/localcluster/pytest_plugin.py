@@ -1,4 +1,7 @@
-"""The fixture `local_cluster` for tests of DAGs and pods: `pytest_plugins = ["evergreen.localcluster.pytest_plugin"]`."""
+"""The fixture `local_cluster`, for tests of DAGs and pods.
+
+Enable it in the root conftest: `pytest_plugins = ["evergreen.localcluster.pytest_plugin"]`.
+"""
 
 from __future__ import annotations
 
