@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -116,7 +116,8 @@ class LocalObjects:
         except OSError as error:
             raise unavailable(f"Writing {path}", error) from error
         finally:
-            staged.unlink(missing_ok=True)
+            with suppress(OSError):  # the error above says what is wrong; a leftover is harmless
+                staged.unlink(missing_ok=True)
 
     @contextmanager
     def _reading(self, path: str) -> Iterator[None]:
