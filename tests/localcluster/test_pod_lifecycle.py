@@ -86,9 +86,7 @@ def test_two_containers_run_side_by_side_and_both_must_succeed(pods: Any) -> Non
     assert codes == {"base": 0, "other": 2}
 
 
-def test_container_sees_what_its_spec_says_and_nothing_else_of_ours(
-    pods: Any, monkeypatch: Any
-) -> None:
+def test_container_sees_what_its_spec_says_and_nothing_else_of_ours(pods: Any, monkeypatch: Any) -> None:
     pods.python(
         "surroundings",
         "import os, sys, json; print(json.dumps([sorted(os.environ), sys.argv[1:], os.environ['B']]))",

@@ -193,7 +193,7 @@ class Api:
         _require_verb(resource, "patch")
         patched = apply_patch(item, body, request.headers.get("content-type", ""))
         if resource.plural == "pods":
-            return self._cluster.update_pod(patched)
+            return self._cluster.update_pod(item, patched)
         return self._store.update(resource.plural, _encoded(patched))
 
     def _delete(self, request: Request, resource: Resource, item: Json, body: Json) -> Json:

@@ -81,16 +81,12 @@ class Cluster:
         self.require_namespace(namespace)
         return self.store.create("pods", admit_pod(namespace, body))
 
-    def update_pod(self, new: Json) -> Json:
+    def update_pod(self, old: Json, new: Json) -> Json:
         """The pod with new metadata; 409 when the change was made to an older version of it."""
-        metadata = new["metadata"]
-        old = self.store.get("pods", metadata["namespace"], metadata["name"])
-        if metadata.get("resourceVersion") != old["metadata"]["resourceVersion"]:
-            raise conflict(
-                "pods",
-                metadata["name"],
-                "the object has been modified; please apply your changes to the latest version",
-            )
+        metadata = old["metadata"]
+        if new["metadata"].get("resourceVersion") != metadata["resourceVersion"]:
+            why = "the object has been modified; please apply your changes to the latest version and try again"
+            raise conflict("pods", metadata["name"], why)
         check_pod_update(old, new)
         return self.store.update("pods", {**new, "status": old["status"]})
 

@@ -32,9 +32,20 @@ class Guard:
             await _refuse(unauthorized(), scope, receive, send)
             return
         if int(headers.get("content-length") or 0) > LARGEST_BODY_BYTES:
+            await _discard(receive)
             await _refuse(too_large(LARGEST_BODY_BYTES), scope, receive, send)
             return
         await self._app(scope, _bounded(receive), send)
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a while: a client that is still sending would see a broken pipe instead of the answer."""
+    left = 10 * LARGEST_BODY_BYTES
+    more = True
+    while more and left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 async def _refuse(failure: ApiFailure, scope: Scope, receive: Receive, send: Send) -> None:

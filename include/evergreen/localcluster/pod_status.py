@@ -177,5 +177,6 @@ def _conditions(
     ]
     if verdict is not None and verdict.disruption is not None:
         target = condition(old, "DisruptionTarget", True, verdict.disruption, verdict.message)
-        conditions.append(target)
-    return conditions
+        return [*conditions, target]
+    # Whoever is deleting the pod has said so; that stays.
+    return [*conditions, *(item for item in old if item["type"] == "DisruptionTarget")]

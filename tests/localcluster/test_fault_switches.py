@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+import urllib3
+from kubernetes.client import ApiException
+
+from evergreen.localcluster.fault_client import call
+from evergreen.localcluster.server_process import LocalCluster
+
+SLEEP = "import time; print('up'); time.sleep(60)"
+LABELS = {"app": "trainer"}
+
+
+def conditions(pod: Any) -> dict[str, tuple[str, str]]:
+    return {item.type: (item.status, item.reason) for item in pod.status.conditions}
+
+
+def test_evicted_pod_fails_with_its_reason(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.evict("app=trainer")
+    pods.python("victim", SLEEP, labels=LABELS)
+    pod = pods.phase("victim", "Failed")
+    assert pod.status.reason == "Evicted"
+    assert "low on resource: memory" in pod.status.message
+    assert conditions(pod)["DisruptionTarget"] == ("True", "TerminationByKubelet")
+    assert pod.status.container_statuses[0].state.terminated.exit_code == 143
+    assert "Evicted" in dict(pods.events("victim"))
+
+
+def test_oom_fault_looks_like_a_real_one(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.oom("app=trainer")
+    pods.python("victim", SLEEP, labels=LABELS)
+    ended = pods.ended("victim")
+    assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
+
+
+def test_fault_waits_until_the_pod_has_run_for_a_while(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.oom(after_seconds=1.0)
+    pods.python("victim", "import time\nwhile True: print(time.time()); time.sleep(0.05)")
+    pods.ended("victim")
+    times = [float(line) for line in pods.log("victim")]
+    assert 0.7 < times[-1] - times[0] < 3.0
+
+
+def test_fault_strikes_the_next_matching_pod_only(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.evict("app=trainer")
+    pods.python("bystander", SLEEP, labels={"app": "other"})
+    pods.python("victim", SLEEP, labels=LABELS)
+    pods.phase("victim", "Failed")
+    pods.python("retry", SLEEP, labels=LABELS)
+    pods.phase("retry", "Running")
+    time.sleep(0.5)
+    assert pods.read("retry").status.phase == "Running"
+    assert pods.read("bystander").status.phase == "Running"
+    (fault,) = cluster.faults.all()
+    assert fault.struck == (pods.read("victim").metadata.uid,)
+
+
+def test_fault_may_strike_every_pod_or_none(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.evict(probability=0.0)
+    cluster.faults.oom(probability=1.0, times=None)
+    for number in range(3):
+        pods.python(f"pod-{number}", SLEEP)
+    for number in range(3):
+        assert pods.ended(f"pod-{number}").reason == "OOMKilled"
+    never, always = cluster.faults.all()
+    assert (len(never.struck), len(never.spared), len(always.struck)) == (0, 3, 3)
+
+
+def test_pod_is_never_scheduled_until_the_fault_is_cleared(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.never_scheduled("app=trainer")
+    pods.python("stuck", "print('ran')", labels=LABELS)
+    pod = pods.wait("stuck", lambda p: p.status.conditions)
+    assert pod.status.phase == "Pending"
+    assert pod.status.conditions[0].message == "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    assert "FailedScheduling" in dict(pods.events("stuck"))
+    cluster.faults.clear()
+    pods.phase("stuck", "Succeeded")
+
+
+def test_preempted_pod_vanishes_before_it_starts(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.preempt_before_start("app=trainer")
+    pods.python("victim", "print('never')", labels=LABELS)
+    pod = pods.wait("victim", lambda p: p.metadata.deletion_timestamp)
+    assert conditions(pod)["DisruptionTarget"] == ("True", "PreemptionByScheduler")
+    assert not any(status.state.running for status in pod.status.container_statuses or [])
+    pods.gone("victim")
+    reasons = [reason for reason, _ in pods.events("victim")]
+    assert "Preempted" in reasons
+    assert "Started" not in reasons
+
+
+def test_image_that_cannot_be_pulled_backs_off_until_it_can(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.image_pull_fails(image="trainer:1", times=None, message="manifest unknown")
+    pods.python("imageless", "print('ran')")
+    pod = pods.wait(
+        "imageless",
+        lambda p: (
+            p.status.container_statuses and p.status.container_statuses[0].state.waiting.reason == "ImagePullBackOff"
+        ),
+    )
+    assert pod.status.phase == "Pending"
+    assert "manifest unknown" in pod.status.container_statuses[0].state.waiting.message
+    assert {"Failed", "BackOff"} <= dict(pods.events("imageless")).keys()
+    pods.create("other-image", ["python", "-c", ""], container={"image": "trainer:2"})
+    pods.phase("other-image", "Succeeded")
+    cluster.faults.clear()
+    pods.phase("imageless", "Succeeded")
+
+
+def test_deleted_under_the_reader(pods: Any, cluster: LocalCluster) -> None:
+    pods.python("victim", SLEEP, labels=LABELS)
+    pods.phase("victim", "Running")
+    cluster.faults.delete("app=trainer")
+    pods.gone("victim")
+
+
+def test_lost_node_takes_its_pods_with_it_and_comes_back(pods: Any, cluster: LocalCluster) -> None:
+    pods.python("victim", SLEEP, labels=LABELS)
+    pods.python("neighbour", SLEEP)
+    pods.phase("neighbour", "Running")
+    pods.phase("victim", "Running")
+    cluster.faults.node_lost("app=trainer")
+    pod = pods.wait("victim", lambda p: p.metadata.deletion_timestamp)
+    assert (pod.status.phase, pod.status.reason) == ("Running", "NodeLost")
+    assert conditions(pod)["DisruptionTarget"] == ("True", "DeletionByTaintManager")
+    with pytest.raises(ApiException, match="connection refused"):
+        pods.log("victim")
+    (node,) = pods.api.list_node().items
+    assert node.status.conditions[0].status == "Unknown"
+    pods.gone("victim")
+    pods.gone("neighbour")
+    assert "NodeNotReady" in dict(pods.events("neighbour"))
+    pods.python("afterwards", "")
+    pods.phase("afterwards", "Succeeded")
+
+
+def test_cut_log_breaks_once_in_the_middle_of_a_line_and_the_pod_runs_on(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.log_cut("app=trainer")
+    pods.python("talker", "import time\nfor i in range(20): print('line', i); time.sleep(0.05)", labels=LABELS)
+    pods.phase("talker", "Running")
+    stream = pods.api.read_namespaced_pod_log("talker", "default", follow=True, _preload_content=False)
+    received = b""
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        for block in stream.stream(amt=None):
+            received += block
+    assert not received.endswith(b"\n")
+    assert b"line 19" not in received
+    assert pods.log("talker", follow=True) == [f"line {i}" for i in range(20)]
+    assert pods.ended("talker").exit_code == 0
+
+
+def test_faults_survive_a_restart(local_cluster: LocalCluster, own_pods: Any) -> None:
+    local_cluster.faults.evict("app=trainer")
+    local_cluster.restart()
+    own_pods.python("victim", SLEEP, labels=LABELS)
+    assert own_pods.phase("victim", "Failed").status.reason == "Evicted"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "earthquake"},
+        {"kind": "evict", "probability": 2},
+        {"kind": "evict", "selector": "a=(b"},
+        {"kin": "evict"},
+    ],
+    ids=["kind", "probability", "selector", "key"],
+)
+def test_fault_that_makes_no_sense_is_refused(cluster: LocalCluster, body: dict[str, Any]) -> None:
+    with pytest.raises(HTTPError) as refusal:
+        call(cluster.kubeconfig, "POST", "/evergreen/faults", body)
+    assert refusal.value.code == 422
+    refusal.value.close()
+    assert cluster.faults.all() == []
