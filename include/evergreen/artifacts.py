@@ -48,7 +48,7 @@ class ObjectRef(Artifact):
 
     path: str
     digest: str
-    size_bytes: int = Field(ge=0)
+    size_bytes: int | None = Field(default=None, ge=0)
 
 
 class Estimate(Artifact):

@@ -63,6 +63,8 @@ class ColumnSpec(Part):
     nullable: bool = False
     unit: str | None = None
     description: str | None = None
+    example: str | int | float | bool | None = None
+    """A plausible value, for documentation and the example request."""
 
 
 class Contract(Part):

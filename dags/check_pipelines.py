@@ -1,0 +1,7 @@
+"""Says what is wrong with a broken pipeline spec, as an import error, so that the other files need not fail."""
+
+from evergreen.orchestration.pipelines import broken_pipelines
+
+errors = broken_pipelines()
+if errors:
+    raise errors[0] if len(errors) == 1 else ExceptionGroup("Broken pipeline specs", errors)

@@ -1,0 +1,68 @@
+"""Train a model as of a day: training set -> pod -> evaluation pod -> gate -> register. One DAG a pipeline."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param, TaskGroup
+
+from evergreen.orchestration.pipelines import pipelines
+from evergreen.orchestration.pods import pod_step, receipt_of
+from evergreen.orchestration.profiles import profile_names
+from evergreen.orchestration.schedule import DEFAULT_ARGS, NIGHTLY, day_param, model_asset
+from evergreen.orchestration.train_tasks import (
+    build_training_set,
+    choose_champion,
+    judge_model,
+    publish_model,
+    wait_for_features,
+)
+
+for pipeline in pipelines():
+    with DAG(
+        dag_id=f"{pipeline.pipeline}.train_model",
+        schedule=NIGHTLY,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=12),
+        default_args=DEFAULT_ARGS | {"owner": pipeline.owner},
+        tags=["evergreen", pipeline.pipeline],
+        params={
+            "day": day_param("As-of day (UTC)", "The model sees what was known when this day ended. Empty: yesterday."),
+            "window_days": Param(
+                None, type=["null", "integer"], minimum=1, title="Training days", description="Empty: the spec's."
+            ),
+            "seed": Param(None, type=["null", "integer"], minimum=0, title="Seed", description="Empty: the spec's."),
+            "profile": Param(
+                None, enum=[None, *profile_names()], title="Resource profile", description="Empty: the spec's."
+            ),
+            "force": Param(
+                False, type="boolean", title="Deploy even if refused", description="For emergencies; it is recorded."
+            ),
+        },
+        doc_md=f"""### {pipeline.purpose}
+Learns from history as it was known at the end of the as-of day, never later. An approved model is deployed by
+`{pipeline.pipeline}.deploy_model`; a backfill registers one model a day and deploys none.""",
+    ):
+        ready = wait_for_features(pipeline.pipeline)
+        training_set = build_training_set(pipeline.pipeline)
+        with TaskGroup("candidate", prefix_group_id=False):
+            train = pod_step(
+                pipeline,
+                "train",
+                inputs=[receipt_of("build_training_set")],
+                options=[
+                    "--seed",
+                    "{{ '' if params.seed is none else params.seed }}",
+                    "--run-type",
+                    "{{ dag_run.run_type }}",
+                ],
+            )
+            champion = choose_champion(pipeline.pipeline)
+            evaluate = pod_step(
+                pipeline,
+                "evaluate",
+                inputs=[receipt_of("build_training_set"), receipt_of("choose_champion"), receipt_of("train")],
+            )
+        judged = judge_model(pipeline.pipeline)
+        published = publish_model.override(outlets=[model_asset(pipeline)])(pipeline.pipeline, judged)
+        ready >> training_set >> train >> evaluate >> judged
+        training_set >> champion >> evaluate

@@ -1,0 +1,172 @@
+"""What a person types: `evergreen up`, `demo`, `status`, `history`, `rollback`, ..."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from evergreen.errors import EvergreenError
+from evergreen.lake.lake import Lake
+from evergreen.lake.receipts import read_receipts
+from evergreen.ledger.ledger import Ledger
+from evergreen.settings import Settings
+from evergreen.standalone.control import environment
+from evergreen.standalone.home import Home
+
+console = Console()
+
+
+class Kind(click.Group):
+    """Shows an Evergreen error as its one sentence, and ends with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except EvergreenError as error:
+            click.echo(f"evergreen: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("evergreen: interrupted. The same command picks up where it was.", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Kind)
+def main() -> None:
+    """Keep machine-learning models fresh."""
+
+
+@main.command()
+def up() -> None:
+    """Start every part on this machine and keep it running; Ctrl-C or `evergreen stop` ends it."""
+    from evergreen.standalone.supervisor import Supervisor
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = Settings.from_environment()
+    Supervisor(settings, Home.at(settings.home)).run()
+
+
+@main.command()
+def stop() -> None:
+    """End what `evergreen up` or `evergreen demo` started."""
+    from evergreen.standalone.control import stop as stop_running
+
+    home = Home.at(Settings.from_environment().home)
+    console.print("Stopped." if stop_running(home) else "Nothing was running.")
+
+
+@main.command()
+@click.option("--rows-per-day", type=int, default=20_000, show_default=True, help="Size of a sample day.")
+def demo(rows_per_day: int) -> None:
+    """Start everything and play the sample's story through Airflow, from raw rows to a retrained model."""
+    from evergreen.standalone.demo import Demo
+
+    settings = Settings.from_environment()
+    Demo(settings, Home.at(settings.home), console, rows_per_day=rows_per_day).play()
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(as_json: bool) -> None:
+    """What every pipeline has, what serves, whether it drifted and what was decided."""
+    from evergreen.standalone.status import summarise
+
+    settings, ledger = _settings(), _ledger()
+    summary = summarise(settings, ledger)
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        from evergreen.standalone.screen import show_status
+
+        show_status(console, summary)
+
+
+@main.command()
+@click.argument("pipeline")
+def history(pipeline: str) -> None:
+    """Everything that ever served, oldest first, with who and why."""
+    table = Table("#", "at", "version", "before", "by", "reason")
+    for d in _ledger().history(pipeline):
+        at = d.at.isoformat(timespec="seconds")
+        table.add_row(str(d.sequence), at, d.to_version, d.from_version or "-", d.actor, d.reason)
+    console.print(table)
+
+
+@main.command("serving-at")
+@click.argument("pipeline")
+@click.argument("time", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]))
+def serving_at(pipeline: str, time: datetime) -> None:
+    """Which version served at TIME (UTC, ISO 8601)."""
+    deployment = _ledger().serving_at(pipeline, time.replace(tzinfo=UTC))
+    click.echo(deployment.to_version if deployment else f"nothing served {pipeline} then")
+
+
+@main.command()
+@click.argument("pipeline")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Goes into the ledger.")
+def rollback(pipeline: str, reason: str) -> None:
+    """Put back the model that served before the current one."""
+    from evergreen.deployment.rollout import HttpServing, roll_back
+
+    settings = _settings()
+    deployment = roll_back(
+        pipeline, HttpServing(settings.serving_url), _ledger(), _lake(), actor=getpass.getuser(), reason=reason
+    )
+    click.echo(f"{pipeline} serves {deployment.to_version} again (was {deployment.from_version})")
+
+
+@main.group()
+def audit() -> None:
+    """The ledger's own proof."""
+
+
+@audit.command()
+def verify() -> None:
+    """Name every edited or missing row of the ledger; exit code 1 when there is one."""
+    from evergreen.ledger.anchor import read_anchor
+
+    findings = _ledger().verify(read_anchor(_lake()))
+    for finding in findings:
+        click.echo(str(finding))
+    if findings:
+        sys.exit(1)
+    click.echo("The ledger is whole.")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--pipeline", default="fraud", show_default=True)
+def receipts(run: str, pipeline: str) -> None:
+    """The receipts of a DAG run: `<dag id>.<run id>`, for example fraud.train_model.manual__1."""
+    table = Table("task", "try", "seconds", "peak MB", "outputs", "started")
+    for r in read_receipts(_lake(), pipeline, run):
+        outputs = f"{len(r.tables)} tables, {len(r.objects)} objects"
+        started = r.started_at.isoformat(timespec="seconds")
+        table.add_row(r.task, str(r.attempt), f"{r.seconds:.1f}", str(r.peak_memory_bytes >> 20), outputs, started)
+    console.print(table)
+
+
+def _settings() -> Settings:
+    """Settings of the installation that runs here, as its own parts see them."""
+    home = Home.at(Settings.from_environment().home)
+    return Settings.from_environment({**environment(home), **os.environ})
+
+
+def _ledger() -> Ledger:
+    return Ledger(_settings().database_url)
+
+
+def _lake() -> Lake:
+    settings = _settings()
+    return Lake(settings.lake_url, settings.lake_options)
+
+
+if __name__ == "__main__":
+    main()

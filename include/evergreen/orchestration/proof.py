@@ -1,0 +1,163 @@
+"""A task under a receipt: what it may use, and the proof without which it is not green."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException
+
+from evergreen.artifacts import Artifact, Receipt
+from evergreen.errors import EvergreenError
+from evergreen.lake.lake import Lake
+from evergreen.lake.outputs import objects_of, tables_of
+from evergreen.lake.receipts import receipt_path, require_receipt, verify_outputs, write_receipt
+from evergreen.ledger.ledger import Ledger
+from evergreen.orchestration.pipelines import pipeline_named
+from evergreen.orchestration.schedule import resolve_day
+from evergreen.pipeline import Pipeline
+from evergreen.settings import Settings
+
+logger = logging.getLogger(__name__)
+A = TypeVar("A", bound=Artifact)
+RECEIPT = "receipt"
+"""XCom key under which every task, pod or not, leaves its receipt's path."""
+Proven = dict[str, Any]
+"""What travels by XCom: the receipt's path and the artifacts by class name."""
+
+
+@dataclass
+class Stage:
+    """One try of one task: its pipeline, lake, ledger and day, and the receipt it ends with."""
+
+    pipeline: Pipeline
+    settings: Settings
+    context: Mapping[str, Any]
+    started_at: datetime
+    started: float
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake_url, self.settings.lake_options)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.database_url)
+
+    @cached_property
+    def day(self) -> date:
+        return resolve_day(self.context)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.context["params"]  # type: ignore[no-any-return]
+
+    @property
+    def is_backfill(self) -> bool:
+        return is_backfill(self.context)
+
+    def finish(self, *artifacts: Artifact, **more: Artifact) -> Proven:
+        """XCom value naming the receipt just written; every output it lists was verified first."""
+        named = {type(a).__name__: a for a in artifacts} | more
+        receipt = Receipt(
+            pipeline=self.pipeline.pipeline,
+            **identity(self.context),
+            inputs=self.inputs,
+            tables=tuple(t for a in artifacts for t in tables_of(a)),
+            objects=tuple(o for a in artifacts for o in objects_of(a, self.lake)),
+            result={name: artifact.model_dump(mode="json") for name, artifact in named.items()},
+            spec_digest=self.pipeline.digest,
+            code_version=self.settings.code_version,
+            started_at=self.started_at,
+            seconds=time.monotonic() - self.started,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+        path = write_receipt(self.lake, receipt)
+        require_receipt(self.lake, receipt.pipeline, receipt.run, receipt.task, receipt.attempt)
+        logger.info("Receipt %s: %d tables, %d objects", path, len(receipt.tables), len(receipt.objects))
+        _announce(self.context, path)
+        return {"receipt": path, "result": receipt.result}
+
+
+@contextmanager
+def proof(pipeline: str, **inputs: str) -> Iterator[Stage]:
+    """The stage of the running task. An error that no retry can mend fails the task at once."""
+    try:
+        yield Stage(
+            pipeline=pipeline_named(pipeline),
+            settings=Settings.from_environment(),
+            context=get_current_context(),
+            started_at=datetime.now(UTC),
+            started=time.monotonic(),
+            inputs=dict(inputs),
+        )
+    except EvergreenError as error:
+        if error.details:
+            logger.error("%s", error.details)
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from error
+
+
+def taken(value: Proven, kind: type[A], name: str | None = None) -> A:
+    """The artifact of `kind` that an upstream task finished with."""
+    return kind.model_validate(value["result"][name or kind.__name__])
+
+
+def identity(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Run, task and attempt of the running try, as receipts name them."""
+    instance = context["ti"]
+    return {"run": f"{instance.dag_id}.{instance.run_id}", "task": instance.task_id, "attempt": instance.try_number}
+
+
+def is_backfill(context: Mapping[str, Any]) -> bool:
+    """Whether the run belongs to a backfill, which may never move production."""
+    return str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type)) == "backfill"
+
+
+def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
+    """Nothing, when the pod of this try left a receipt whose outputs verify; otherwise the task fails.
+
+    Given to KubernetesPodOperator as `post_execute`, so that exit code 0 alone is never green.
+    """
+    who = identity(context)
+    pipeline = pipeline_of(context)
+    try:
+        receipt = require_receipt(_lake(), pipeline, **who)
+    except EvergreenError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from error
+    _announce(context, receipt_path(pipeline, **who))
+    logger.info("Receipt of %s verified: %d objects", receipt.task, len(receipt.objects))
+
+
+def pod_result(task: str, context: Mapping[str, Any]) -> Proven:
+    """What the pod task `task` of this run finished with; its outputs are verified once more."""
+    path = context["ti"].xcom_pull(task_ids=task, key=RECEIPT)
+    receipt = Receipt.from_json(_lake().objects.get(path))
+    verify_outputs(_lake(), receipt)
+    return {"receipt": path, "result": receipt.result}
+
+
+def pipeline_of(context: Mapping[str, Any]) -> str:
+    """Name of the pipeline whose DAG is running."""
+    return str(context["ti"].dag_id).split(".")[0]
+
+
+def _announce(context: Mapping[str, Any], path: str) -> None:
+    context["ti"].xcom_push(key=RECEIPT, value=path)
+
+
+def _lake() -> Lake:
+    settings = Settings.from_environment()
+    return Lake(settings.lake_url, settings.lake_options)

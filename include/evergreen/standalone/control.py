@@ -1,0 +1,91 @@
+"""Starting and ending `evergreen up` from another process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+
+from evergreen.errors import ConfigurationError, TemporaryError
+from evergreen.settings import Settings
+from evergreen.standalone.airflow_client import AirflowClient
+from evergreen.standalone.home import Home
+from evergreen.standalone.supervisor import end_leftovers
+
+START_SECONDS = 300.0
+STOP_SECONDS = 90.0
+
+
+def start_detached(home: Home, on_phase: Callable[[str], None]) -> None:
+    """Returns when `evergreen up` runs in the background and all parts answer.
+
+    Raises ConfigurationError with the supervisor's own words when it ended instead.
+    """
+    if home.supervisor() is None:
+        with home.log("up").open("wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "evergreen.cli", "up"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+    else:
+        child = None
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        phase = str(home.state().get("phase", "starting"))
+        on_phase(phase)
+        if phase == "ready":
+            return
+        if child is not None and child.poll() is not None:
+            raise _did_not_start(home)
+        time.sleep(0.5)
+    raise TemporaryError(
+        "evergreen up",
+        found=f"{home.state().get('phase')!r} after {START_SECONDS:.0f} s",
+        wanted="all parts ready",
+        remedy=f"See {home.root / 'logs'}, then try again.",
+    )
+
+
+def _did_not_start(home: Home) -> ConfigurationError:
+    said = home.log("up").read_text(errors="replace").strip().splitlines()
+    return ConfigurationError(
+        "evergreen up",
+        found=said[-1] if said else "an early end",
+        wanted="all parts running",
+        remedy=f"The whole log is {home.log('up')}.",
+    )
+
+
+def stop(home: Home) -> bool:
+    """Whether a running `evergreen up` was ended; parts left behind by a killed one are ended too."""
+    supervisor = home.supervisor()
+    if supervisor is None:
+        end_leftovers(home)
+        return False
+    supervisor.terminate()
+    try:
+        supervisor.wait(STOP_SECONDS)
+    except psutil.TimeoutExpired as error:
+        raise TemporaryError(
+            "evergreen up",
+            found=f"still running {STOP_SECONDS:.0f} s after it was asked to stop",
+            wanted="an end",
+            remedy=f"Wait, or kill process {supervisor.pid}; see {home.log('up')}.",
+        ) from error
+    return True
+
+
+def environment(home: Home) -> dict[str, str]:
+    """The variables that the parts run with; empty when nothing was ever started here."""
+    path = home.root / "environment.json"
+    loaded: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return loaded
+
+
+def airflow(settings: Settings, home: Home) -> AirflowClient:
+    """A session with the standalone Airflow as its admin."""
+    return AirflowClient(f"http://127.0.0.1:{settings.airflow_port}", "admin", home.secrets()["password"])

@@ -1,0 +1,83 @@
+"""What stands where: one summary of every pipeline, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evergreen.artifacts import Evaluation, TableDay
+from evergreen.lake.lake import Lake
+from evergreen.ledger.ledger import Ledger
+from evergreen.monitoring.latest import latest_drift
+from evergreen.pipeline_file import read_pipelines
+from evergreen.settings import Settings
+
+
+def summarise(settings: Settings, ledger: Ledger) -> dict[str, Any]:
+    """`{"pipelines": {name: ...}, "airflow": {"url"}}` as `evergreen status --json` prints it."""
+    lake = Lake(settings.lake_url, settings.lake_options)
+    names = [p.pipeline for p in read_pipelines(settings.pipelines)[0]]
+    return {
+        "pipelines": {name: _pipeline(name, settings, lake, ledger) for name in names},
+        "airflow": {"url": f"http://127.0.0.1:{settings.airflow_port}"},
+    }
+
+
+def _pipeline(name: str, settings: Settings, lake: Lake, ledger: Ledger) -> dict[str, Any]:
+    clean = lake.table("clean", name).days()
+    current = ledger.current(name)
+    registered = ledger.version(name, current.to_version) if current else None
+    return {
+        "days": len(clean),
+        "rows": sum(day.rows for day in clean),
+        "quarantined": _quarantined(name, lake),
+        "champion": _champion(registered.model.version, registered.model.as_of, registered.evaluation)
+        if registered
+        else None,
+        "serving": {"url": f"{settings.serving_url}/v1/{name}/predict", "version": current.to_version}
+        if current
+        else None,
+        "drift": _drift(name, lake),
+        "retrain": _retrain(name, ledger),
+    }
+
+
+def _champion(version: str, as_of: Any, evaluation: Evaluation) -> dict[str, Any]:
+    metrics = {
+        name: {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+        for name, estimate in evaluation.metrics.items()
+    }
+    return {"version": version, "as_of": as_of.isoformat(), "metrics": metrics}
+
+
+def _quarantined(name: str, lake: Lake) -> dict[str, int]:
+    """Rows by reason over all days."""
+    import duckdb
+
+    days: list[TableDay] = lake.table("quarantine", name).days()
+    if not days:
+        return {}
+    rows = lake.table("quarantine", name).scan([day.day for day in days])
+    counted = duckdb.sql(
+        "select reason, count(*) from (select unnest(reasons) as reason from rows) group by reason order by reason"
+    )
+    return dict(counted.fetchall())
+
+
+def _drift(name: str, lake: Lake) -> dict[str, Any] | None:
+    report = latest_drift(name, lake)
+    if report is None:
+        return None
+    verdict = "drifted" if report.drifted else "quiet"
+    return {"verdict": verdict, "as_of": report.last_day.isoformat(), "reason": report.reason}
+
+
+def _retrain(name: str, ledger: Ledger) -> dict[str, Any] | None:
+    decisions = ledger.decisions(name)
+    if not decisions:
+        return None
+    decision = decisions[-1][1]
+    return {
+        "decision": "retrain" if decision.retrain else "no retrain",
+        "reason": decision.reason,
+        "as_of": decision.day.isoformat(),
+    }

@@ -1,0 +1,219 @@
+"""`evergreen up`: starts every part, restarts what dies, ends all of it on SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import psutil
+
+from evergreen.deployment.rollout import reconcile
+from evergreen.errors import ConfigurationError
+from evergreen.lake.lake import Lake
+from evergreen.ledger.ledger import Ledger
+from evergreen.pipeline_file import read_pipelines
+from evergreen.settings import Settings
+from evergreen.standalone.database import EmbeddedPostgres
+from evergreen.standalone.environment import part_environment, passwords_file
+from evergreen.standalone.home import Home, describe_process, find_process, write_private
+from evergreen.standalone.parts import Part, parts, require_free_ports
+
+logger = logging.getLogger(__name__)
+LOOK_SECONDS = 0.5
+DATABASE_LOOK_SECONDS = 5.0
+STOP_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass
+class Running:
+    """A part and the process it is at the moment."""
+
+    part: Part
+    environment: Mapping[str, str]
+    home: Home
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    next_start: float = 0.0
+
+    def start(self) -> None:
+        """Starts the process in a session of its own, output into the part's log."""
+        with self.home.log(self.part.name).open("ab") as log:
+            self.process = subprocess.Popen(
+                self.part.command, env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, cwd=self.home.root,
+            )  # fmt: skip
+
+    def watch(self) -> bool:
+        """Whether anything changed: a dead process is started again, after a pause that doubles."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        if self.next_start == 0.0:
+            pause = min(2.0**self.restarts * 0.5, LONGEST_PAUSE_SECONDS)
+            logger.warning("%s ended with %s; starting it again", self.part.name, self.process.returncode)
+            self.next_start = time.monotonic() + pause
+            end_group(self.process.pid)
+        if time.monotonic() < self.next_start:
+            return False
+        self.restarts, self.next_start = self.restarts + 1, 0.0
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """Asks the process to end, then makes it and everything it started."""
+        if self.process is not None:
+            stop_group(self.process.pid, STOP_SECONDS)
+            self.process.wait()
+
+
+@dataclass
+class Supervisor:
+    """All parts of one run directory."""
+
+    settings: Settings
+    home: Home
+    running: list[Running] = field(default_factory=list)
+    stopping: bool = False
+
+    def run(self) -> None:
+        """Starts everything and stays until told to stop. ConfigurationError when it cannot start."""
+        if self.home.supervisor() is not None:
+            raise ConfigurationError(
+                f"Run directory {self.home.root}",
+                found=f"`evergreen up` running as process {self.home.supervisor()}",
+                wanted="no other one",
+                remedy="Use it, or end it with `evergreen stop`.",
+            )
+        end_leftovers(self.home)
+        wanted = parts(self.settings, self.home)
+        require_free_ports(wanted)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+        self._note("starting PostgreSQL")
+        database = EmbeddedPostgres(self.home.postgres)
+        database.start()
+        try:
+            self._start(wanted, database)
+            self._watch(database)
+        finally:
+            self._note("stopping")
+            for one in reversed(self.running):
+                one.stop()
+            database.stop()
+            self.home.state_file.unlink(missing_ok=True)
+
+    def _start(self, wanted: list[Part], database: EmbeddedPostgres) -> None:
+        ledger_url = os.environ.get("EVERGREEN_DATABASE_URL", database.url("evergreen"))
+        environment = part_environment(
+            self.settings, self.home,
+            airflow_url=database.url("airflow"), ledger_url=ledger_url, source_url=database.plain_url("source"),
+        )  # fmt: skip
+        write_private(self.home.root / "environment.json", json.dumps(environment))
+        write_private(passwords_file(self.home), json.dumps({"admin": self.home.secrets()["password"]}))
+        self._note("preparing databases")
+        self._migrate(environment)
+        ledger = Ledger(ledger_url)
+        ledger.migrate()
+        lake = Lake(self.settings.lake_url, self.settings.lake_options)
+        for pipeline in read_pipelines(self.settings.pipelines)[0]:
+            reconcile(pipeline.pipeline, ledger, lake)
+        for part in wanted:
+            if not self.stopping:
+                self.running.append(Running(part, environment, self.home))
+                self.running[-1].start()
+                self._note(f"starting {part.name}")
+
+    def _migrate(self, environment: Mapping[str, str]) -> None:
+        with self.home.log("migrate").open("ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=dict(environment), stdout=log, stderr=log, check=False, start_new_session=True,
+            )  # fmt: skip
+        if done.returncode != 0:
+            raise ConfigurationError(
+                "Airflow's metadata database",
+                found=f"a migration that ended with {done.returncode}",
+                wanted="an up-to-date schema",
+                remedy=f"See {self.home.log('migrate')}.",
+            )
+
+    def _watch(self, database: EmbeddedPostgres) -> None:
+        looked = time.monotonic()
+        while not self.stopping:
+            changed = sum(one.watch() for one in self.running) > 0
+            if changed or self.home.state().get("phase") != self._phase():
+                self._note(self._phase())
+            if time.monotonic() - looked > DATABASE_LOOK_SECONDS:
+                looked = time.monotonic()
+                if not database.alive():
+                    logger.warning("PostgreSQL does not answer; starting it again")
+                    database.start()
+            time.sleep(LOOK_SECONDS)
+
+    def _phase(self) -> str:
+        if self.home.state().get("phase") == "ready":
+            return "ready"
+        waiting = [one.part.name for one in self.running if not one.part.ready()]
+        return f"waiting for {waiting[0]}" if waiting else "ready"
+
+    def _note(self, phase: str) -> None:
+        described = {
+            one.part.name: describe_process(psutil.Process(one.process.pid)) | {"restarts": one.restarts}
+            for one in self.running
+            if one.process is not None and psutil.pid_exists(one.process.pid)
+        }
+        state = {"supervisor": describe_process(psutil.Process()), "phase": phase, "parts": described}
+        write_private(self.home.state_file, json.dumps(state))
+
+    def _ask_to_stop(self, signum: int, frame: object) -> None:
+        self.stopping = True
+
+
+def end_leftovers(home: Home) -> None:
+    """Ends parts that a supervisor left behind when it was killed."""
+    described = home.state().get("parts")
+    for name, one in (described if isinstance(described, dict) else {}).items():
+        process = find_process(one)
+        if process is not None:
+            logger.warning("Ending %s, left behind by an earlier run", name)
+            stop_group(process.pid, STOP_SECONDS)
+    home.state_file.unlink(missing_ok=True)
+
+
+def stop_group(pid: int, seconds: float) -> None:
+    """Ends the process group of `pid`: SIGTERM, patience, SIGKILL."""
+    try:
+        os.killpg(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and group_members(pid):
+        time.sleep(0.1)
+    end_group(pid)
+
+
+def end_group(pid: int) -> None:
+    """Kills whatever is left of the process group of `pid`."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def group_members(group: int) -> list[int]:
+    """Pids of the living, unreaped-zombie-free members of a process group."""
+    members = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+        except ProcessLookupError:
+            continue
+    return members

@@ -1,0 +1,50 @@
+"""Live traffic: sends a day's sample transactions to the serving microservice, as a client would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import httpx
+import polars as pl
+
+from evergreen.errors import SourceUnavailable
+from evergreen.lake.lake import Lake
+from evergreen.pipeline import Pipeline
+from evergreen.samples.config import SampleConfig
+from evergreen.samples.simulator import clean_requests
+
+ROWS_PER_REQUEST = 500
+
+
+def send_day(
+    url: str, pipeline: Pipeline, config: SampleConfig, day: date, on_rows: Callable[[int], None] = lambda rows: None
+) -> int:
+    """Transactions of `day` that were scored, in the order in which they happened."""
+    rows = clean_requests(config, day)
+    columns = [*pipeline.contract.columns, "event_time"]
+    sent = 0
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for part in rows.select(columns).iter_slices(ROWS_PER_REQUEST):
+            answer = client.post(f"/v1/{pipeline.pipeline}/predict", content=_body(part))
+            if answer.is_error:
+                raise SourceUnavailable(
+                    f"Serving at {url}",
+                    found=f"status {answer.status_code}: {answer.text[:200]}",
+                    wanted="scores",
+                    remedy="See the log of the part `serving`, then run the demo again.",
+                )
+            sent += part.height
+            on_rows(sent)
+    return sent
+
+
+def scored(lake: Lake, pipeline: str, day: date) -> int:
+    """Predictions of `day` that the log holds so far."""
+    found = lake.table("predictions", pipeline).day(day)
+    return found.rows if found else 0
+
+
+def _body(rows: pl.DataFrame) -> str:
+    times = pl.col("event_time").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    return f'{{"rows": {rows.with_columns(times).write_json()}}}'

@@ -1,0 +1,188 @@
+"""The one door into a container: `python -m evergreen.step train --inputs RECEIPT --output RECEIPT`.
+
+A step reads the artifacts its upstream tasks proved (by the paths of their receipts in the lake), does its
+work, and writes its own receipt last. Its exit code says what happened (see evergreen.errors).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from evergreen.artifacts import Artifact, Model, Receipt, TrainingSet
+from evergreen.errors import EXIT_MEANING, ConfigurationError, EvergreenError, TemporaryError
+from evergreen.lake.lake import Lake
+from evergreen.lake.outputs import objects_of, tables_of
+from evergreen.lake.receipts import write_receipt
+from evergreen.pipeline import Pipeline
+from evergreen.settings import Settings
+
+logger = logging.getLogger(__name__)
+A = TypeVar("A", bound=Artifact)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One try of one step: where it reads and what identifies its receipt."""
+
+    pipeline: Pipeline
+    lake: Lake
+    settings: Settings
+    proven: dict[str, object]
+    """Artifacts of the upstream receipts, by name."""
+    run: str
+    task: str
+    attempt: int
+
+    def take(self, kind: type[A], name: str | None = None) -> A:
+        """The upstream artifact called `name`; ConfigurationError when no input holds it."""
+        name = name or kind.__name__
+        if name not in self.proven:
+            raise ConfigurationError(
+                f"Inputs of {self.task}",
+                found=f"artifacts {sorted(self.proven)}",
+                wanted=name,
+                remedy="Give the receipt of the task that makes it with --inputs.",
+            )
+        return kind.model_validate(self.proven[name])
+
+
+@click.group()
+def main() -> None:
+    """Run one step of a pipeline inside its container."""
+
+
+def step_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every step takes."""
+    for option in (
+        click.option("--pipeline", required=True, help="Path of the resolved spec in the lake."),
+        click.option("--inputs", multiple=True, help="Path of an upstream receipt in the lake; repeatable."),
+        click.option("--run", required=True, help="DAG run this step belongs to."),
+        click.option("--task", required=True, help="Task this step is."),
+        click.option("--attempt", type=int, required=True, help="Try of the task, from 1."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@step_options
+@click.option("--seed", default="", help="Seed instead of the spec's; empty: the spec's.")
+@click.option("--run-type", default="manual", help="Airflow's type of the run; `backfill` marks the model.")
+@click.option("--micro-batch-rows", type=int, default=None, help="Rows on the device at once.")
+def train(seed: str, run_type: str, micro_batch_rows: int | None, **options: Any) -> None:
+    """Training set in, model out."""
+
+    def work(step: Step) -> Artifact:
+        from evergreen.training.train import train as train_model
+
+        with TemporaryDirectory(prefix="evergreen-train-") as folder:
+            model = train_model(
+                step.pipeline,
+                step.take(TrainingSet),
+                step.lake,
+                seed=int(seed) if seed else None,
+                work=Path(folder),
+                micro_batch_rows=micro_batch_rows,
+            )
+        return model.model_copy(update={"backfill": run_type == "backfill"})
+
+    _run(work, **options)
+
+
+@main.command()
+@step_options
+def evaluate(**options: Any) -> None:
+    """Model, training set and perhaps a champion in, evaluation out."""
+
+    def work(step: Step) -> Artifact:
+        from evergreen.evaluation.evaluate import evaluate as evaluate_model
+
+        champion = step.take(Model, "Champion") if "Champion" in step.proven else None
+        return evaluate_model(step.pipeline, step.take(Model), step.take(TrainingSet), step.lake, champion=champion)
+
+    _run(work, **options)
+
+
+def _run(
+    work: Callable[[Step], Artifact],
+    *,
+    pipeline: str,
+    inputs: tuple[str, ...],
+    run: str,
+    task: str,
+    attempt: int,
+) -> NoReturn:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    signal.signal(signal.SIGTERM, _terminated)
+    started, started_at = time.monotonic(), datetime.now(UTC)
+    settings = Settings.from_environment()
+    lake = Lake(settings.lake_url, settings.lake_options)
+    try:
+        step = Step(
+            pipeline=Pipeline.model_validate_json(lake.objects.get(pipeline)),
+            lake=lake,
+            settings=settings,
+            proven=_proven(lake, inputs),
+            run=run,
+            task=task,
+            attempt=attempt,
+        )
+        artifact = work(step)
+        path = write_receipt(lake, _receipt(step, artifact, inputs, started, started_at))
+    except EvergreenError as error:
+        # The operator's retry policy reads this last line from the pod's termination message.
+        meaning = EXIT_MEANING.get(error.exit_code, "error")
+        logger.error("exit %d (%s): %s", error.exit_code, meaning, error)
+        sys.exit(error.exit_code)
+    logger.info("Receipt %s written", path)
+    sys.exit(0)
+
+
+def _proven(lake: Lake, inputs: tuple[str, ...]) -> dict[str, object]:
+    proven: dict[str, object] = {}
+    for path in inputs:
+        proven |= json.loads(lake.objects.get(path))["result"]
+    return proven
+
+
+def _receipt(step: Step, artifact: Artifact, inputs: tuple[str, ...], started: float, at: datetime) -> Receipt:
+    return Receipt(
+        pipeline=step.pipeline.pipeline,
+        run=step.run,
+        task=step.task,
+        attempt=step.attempt,
+        inputs={path: step.lake.objects.digest(path) for path in inputs},
+        tables=tuple(tables_of(artifact)),
+        objects=tuple(objects_of(artifact, step.lake)),
+        result={type(artifact).__name__: artifact.model_dump(mode="json")},
+        spec_digest=step.pipeline.digest,
+        code_version=step.settings.code_version,
+        image=step.settings.trainer_image,
+        seed=getattr(artifact, "seed", None),
+        started_at=at,
+        seconds=time.monotonic() - started,
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    raise TemporaryError(
+        "This step", found="a request to stop", wanted="time to finish", remedy="It resumes on the next try."
+    )
+
+
+if __name__ == "__main__":
+    main()
