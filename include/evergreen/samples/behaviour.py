@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from evergreen.samples.catalogue import ATM, CASH_MACHINES, CHIP, CONTACTLESS, COUNTRIES, HOURLY_VOLUME, ONLINE
-from evergreen.samples.randomness import Bools, Floats, Hashes, Ints, draw, stable_hash, stable_uniform
+from evergreen.samples.randomness import Floats, Hashes, Ints, draw, stable_hash, stable_uniform
 from evergreen.samples.world import ALL_CATEGORIES, FAVOURITES, World
 
 MICROS_PER_DAY: Final = 86_400_000_000
@@ -97,7 +97,7 @@ class Scene:
         return np.maximum(np.round(cents), 50).astype(np.int64)
 
     def draw_channels(self, rng: np.random.Generator, card: Ints, merchant: Ints, cents: Ints) -> Ints:
-        """Online for web shops and from afar, cash machines as atm, else contactless when small and liked, else chip."""
+        """Atm at cash machines, online at web shops and from afar; in shops contactless if small and liked, or chip."""
         customer, category = self.world.cards.customer[card], self.world.merchants.category[merchant]
         online = _ONLINE_SHARE[category] + self.shifted * SHIFT_TO_ONLINE * (1 - _ONLINE_SHARE[category])
         remote = self.world.merchants.country[merchant] != self.whereabouts(card)

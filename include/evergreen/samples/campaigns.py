@@ -5,7 +5,7 @@ simulated alone: it takes its share of the campaigns that started shortly before
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Final
 
 import numpy as np

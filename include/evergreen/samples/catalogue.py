@@ -85,8 +85,8 @@ COUNTRIES: Final = (
     Country("BE", 0.04, "EUR"),
     Country("CH", 0.03, "CHF"),
     Country("US", 0.03, "USD"),
-    Country("CA", 0.02, "CAD"),
-    Country("AU", 0.02, "AUD"),
+    Country("IE", 0.02, "EUR"),
+    Country("PT", 0.02, "EUR"),
 )
 
 WEEKDAY_VOLUME: Final = (0.99, 0.98, 1.0, 1.01, 1.03, 1.02, 0.97)

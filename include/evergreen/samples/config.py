@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
+from evergreen.errors import ConfigurationError
 from evergreen.samples.catalogue import MIN_ROWS_PER_DAY
 
 
@@ -10,7 +11,7 @@ from evergreen.samples.catalogue import MIN_ROWS_PER_DAY
 class SampleConfig:
     """One reproducible sample source; equal configs give equal rows on every machine.
 
-    Raises ValueError for a negative seed or fewer than `MIN_ROWS_PER_DAY` rows a day.
+    Raises ConfigurationError for a negative seed or fewer than `MIN_ROWS_PER_DAY` rows a day.
     """
 
     seed: int = 7
@@ -24,11 +25,15 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}, wanted zero or more: pass a non-negative integer")
+            raise ConfigurationError(
+                "the sample's seed", found=str(self.seed), wanted="zero or more", remedy="Pass a non-negative integer."
+            )
         if self.rows_per_day < MIN_ROWS_PER_DAY:
-            raise ValueError(
-                f"rows_per_day is {self.rows_per_day}, wanted at least {MIN_ROWS_PER_DAY}: "
-                "fewer rows hold no fraud worth learning"
+            raise ConfigurationError(
+                "the sample's rows_per_day",
+                found=str(self.rows_per_day),
+                wanted=f"at least {MIN_ROWS_PER_DAY}",
+                remedy="Ask for more rows: fewer hold no fraud worth learning.",
             )
 
     def shifted_on(self, day: date) -> bool:

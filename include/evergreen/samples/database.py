@@ -80,8 +80,9 @@ def _write_day(connection: dbapi.Connection, day: date, sample: SampleDay) -> in
     started = time.perf_counter()
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
-        for statement in (*TABLES, *_deletes(day)):
+        for statement in TABLES:
             cursor.execute(statement)
+        _delete_day(cursor, day)
         cursor.adbc_ingest("transactions", sample.transactions.to_arrow(), mode="append")
         cursor.adbc_ingest("chargebacks", sample.chargebacks.to_arrow(), mode="append")
     connection.commit()
@@ -90,13 +91,15 @@ def _write_day(connection: dbapi.Connection, day: date, sample: SampleDay) -> in
     return rows
 
 
-def _deletes(day: date) -> tuple[str, str]:
-    """Statements that clear the day; a day's chargebacks are known by their ids and reported within three days."""
+def _delete_day(cursor: dbapi.Cursor, day: date) -> None:
+    """Clear the day; its chargebacks are known by their ids and by being reported within three days."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return (
-        f"DELETE FROM transactions WHERE event_time >= '{start}' AND event_time < '{start + timedelta(days=1)}'",
-        f"DELETE FROM chargebacks WHERE reported_at >= '{start}' AND reported_at < '{start + timedelta(days=5)}' "
-        f"AND starts_with(transaction_id, '{day:%Y%m%d}-')",
+    cursor.execute(
+        "DELETE FROM transactions WHERE event_time >= $1 AND event_time < $2", (start, start + timedelta(days=1))
+    )
+    cursor.execute(
+        "DELETE FROM chargebacks WHERE reported_at >= $1 AND reported_at < $2 AND starts_with(transaction_id, $3)",
+        (start, start + timedelta(days=5), f"{day:%Y%m%d}-"),
     )
 
 

@@ -24,6 +24,8 @@ SHARE_FRAUD: Final = 0.005
 BURST, OUT_OF_HABIT, TAKEOVER = "burst", "out_of_habit", "takeover"
 SHARE_BURST, SHARE_OUT_OF_HABIT, SHARE_TAKEOVER, SHARE_CAMPAIGN = 0.36, 0.16, 0.18, 0.30
 """Parts of all fraudulent rows."""
+SHARE_KEPT_BY_SHIFT: Final = 0.3
+"""Part of the fraud on single cards that a shift leaves as it was."""
 MEAN_BURST: Final = 7
 MINUTE: Final = 60 * MICROS_PER_SECOND
 
@@ -33,12 +35,16 @@ def card_fraud(scene: Scene, rng: np.random.Generator, honest: pl.DataFrame, row
 
     `honest` holds the day's honest events: a takeover follows one of them.
     """
-    burst, habit, takeover = (_drip, _overspending, _enrolment) if scene.shifted else (_burst, _out_of_habit, _takeover)
+    kept = rows * SHARE_KEPT_BY_SHIFT if scene.shifted else rows
+    changed = rows - kept
     return pl.concat(
         [
-            burst(scene, rng, rows * SHARE_BURST),
-            habit(scene, rng, whole(rng, rows * SHARE_OUT_OF_HABIT)),
-            takeover(scene, rng, honest, whole(rng, rows * SHARE_TAKEOVER)),
+            _burst(scene, rng, kept * SHARE_BURST),
+            _out_of_habit(scene, rng, whole(rng, kept * SHARE_OUT_OF_HABIT)),
+            _takeover(scene, rng, honest, whole(rng, kept * SHARE_TAKEOVER)),
+            _drip(scene, rng, changed * SHARE_BURST),
+            _overspending(scene, rng, whole(rng, changed * SHARE_OUT_OF_HABIT)),
+            _enrolment(scene, rng, honest, whole(rng, changed * SHARE_TAKEOVER)),
         ]
     )
 

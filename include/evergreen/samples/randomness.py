@@ -1,4 +1,4 @@
-"""Seeded randomness: a generator per (seed, purpose, day), and stable draws that belong to a thing rather than to a day."""
+"""Seeded randomness: a generator per (seed, purpose, day), and draws that belong to a thing rather than to a day."""
 
 from datetime import date
 from typing import TypeAlias

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from evergreen.samples.behaviour import Scene
+from evergreen.samples.behaviour import MICROS_PER_DAY, Scene
 from evergreen.samples.campaigns import campaign_charges, campaign_visits
 from evergreen.samples.catalogue import CHANNELS, COUNTRIES, WEEKDAY_VOLUME
 from evergreen.samples.config import SampleConfig
@@ -32,7 +32,6 @@ CHARGEBACK_REASON: Final = {
 }
 MIN_CHARGEBACK_DAYS: Final = 0.2
 MAX_CHARGEBACK_DAYS: Final = 3.0
-MICROS_PER_DAY: Final = 86_400_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class SampleDay:
     chargebacks: pl.DataFrame
     """transaction_id, reported_at, reason: one row for each fraud of the day, reported over the next three days."""
     truth: pl.DataFrame
-    """transaction_id, is_fraud, pattern (null for honest ones), broken (a name of BROKEN_KINDS or null); one row an id."""
+    """transaction_id, is_fraud, pattern (null for honest), broken (a name of BROKEN_KINDS or null); one row an id."""
 
 
 def simulate_day(config: SampleConfig, day: date) -> SampleDay:
@@ -53,7 +52,9 @@ def simulate_day(config: SampleConfig, day: date) -> SampleDay:
     rng = generator(config.seed, "defects", day)
     spoiled = spoil(sound, truth["broken"], rng)
     return SampleDay(
-        transactions=repeat_some(spoiled, truth["broken"].is_null().to_numpy(), rng).sort("event_time", "known_at"),
+        transactions=repeat_some(spoiled, truth["broken"].is_null().to_numpy(), rng).sort(
+            "event_time", "known_at", maintain_order=True
+        ),
         chargebacks=_chargebacks(generator(config.seed, "chargebacks", day), sound, truth),
         truth=truth,
     )

@@ -1,4 +1,4 @@
-"""Honest traffic: everyday purchases, and the honest look-alikes of fraud that keep any one value from giving it away."""
+"""Honest traffic: everyday purchases, and the honest look-alikes of fraud, so that no one value gives fraud away."""
 
 from typing import Final
 
