@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from kubernetes import client, config
-from kubernetes.client import ApiException, CoreV1Api
+from kubernetes.client import CoreV1Api
+from kubernetes.client.exceptions import NotFoundException
 
 from evergreen.localcluster.pytest_plugin import local_cluster
 from evergreen.localcluster.server_process import LocalCluster
@@ -24,13 +25,16 @@ class Pods:
 
     def __init__(self, api: CoreV1Api) -> None:
         self.api = api
+        self._uids: dict[str, str] = {}
 
     def create(self, name: str, command: list[str], **options: Any) -> Any:
         """A new pod with one container `base`; options go into the spec, labels and container where they belong."""
         container = {"name": "base", "image": "trainer:1", "command": command, **options.pop("container", {})}
         metadata = {"name": name, "labels": options.pop("labels", {})}
         spec = {"restartPolicy": "Never", "containers": [container], **options}
-        return self.api.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})
+        pod = self.api.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})
+        self._uids[name] = pod.metadata.uid
+        return pod
 
     def python(self, name: str, program: str, **options: Any) -> Any:
         """A new pod that runs a Python program, unbuffered."""
@@ -69,15 +73,15 @@ class Pods:
         while time.monotonic() < give_up_at:
             try:
                 self.read(name)
-            except ApiException as error:
-                assert error.status == 404
+            except NotFoundException:
                 return
             time.sleep(0.03)
         raise AssertionError(f"{name} is still there")
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """Reason and message of the pod's events, oldest first."""
-        found = self.api.list_namespaced_event("default", field_selector=f"involvedObject.name={name}")
+        selector = f"involvedObject.name={name},involvedObject.uid={self._uids[name]}"
+        found = self.api.list_namespaced_event("default", field_selector=selector)
         return [(event.reason, event.message) for event in found.items]
 
 

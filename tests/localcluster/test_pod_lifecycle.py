@@ -52,14 +52,15 @@ def test_pod_is_running_within_a_second_of_its_creation(pods: Any) -> None:
 
 
 def test_init_containers_run_first_one_after_the_other(pods: Any) -> None:
-    step = "import os, time; p = os.environ['EVERGREEN_MOUNT_SHARED'] + '/order'; time.sleep(0.2); open(p, 'a').write('{}')"
+    path = "os.environ['EVERGREEN_MOUNT_SHARED'] + '/order'"
+    step = f"import os, time; time.sleep(0.2); open({path}, 'a').write('{{}}')"
     mount = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
     init = [
         {"name": name, "image": "x", "command": ["python", "-c", step.format(name)], **mount} for name in ("one", "two")
     ]
     pods.python(
         "ordered",
-        "import os; print(open(os.environ['EVERGREEN_MOUNT_SHARED'] + '/order').read())",
+        f"import os; print(open({path}).read())",
         initContainers=init,
         volumes=[{"name": "shared", "emptyDir": {}}],
         container=mount,
