@@ -21,13 +21,13 @@ def generator(seed: int, purpose: str, day: date | None = None) -> np.random.Gen
 def stable_hash(seed: int, purpose: str, *keys: Ints | int) -> Hashes:
     """64 well-mixed bits for each combination of keys (broadcast together): the same today, tomorrow and next year.
 
-    The mixing step is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+    The mixing step is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
     """
     mixed: Hashes = np.array(
         [seed * 0x9E3779B97F4A7C15 + crc32(purpose.encode()) & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64
     )
     for key in keys:
-        mixed = _splitmix64(mixed ^ _splitmix64(np.asarray(key, dtype=np.int64).astype(np.uint64)))
+        mixed = splitmix64(mixed ^ splitmix64(np.atleast_1d(np.asarray(key, dtype=np.int64)).astype(np.uint64)))
     return mixed
 
 
@@ -63,7 +63,8 @@ def whole(rng: np.random.Generator, expected: float) -> int:
     return int(expected + rng.random())
 
 
-def _splitmix64(bits: Hashes) -> Hashes:
+def splitmix64(bits: Hashes) -> Hashes:
+    """The first output of the SplitMix64 generator for each state; also a fine mixer of bits."""
     bits = bits + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
