@@ -1,0 +1,124 @@
+"""What a day's validation leaves for people and machines: a page and GX's result as JSON.
+
+Both are made of the day's data alone, without a clock, so the same day gives the same bytes. The
+data subject's column is masked in everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from importlib.resources import files
+
+import polars as pl
+
+from evergreen.pipeline import Pipeline
+from evergreen.validation.suite import Outcome
+
+MASK = "•••"
+SAMPLE_ROWS = 20
+VALUES_SHOWN = 200
+"""Characters of an observed value on the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything there is to tell about one day."""
+
+    pipeline: Pipeline
+    day: date
+    rows: Mapping[str, int]
+    """raw, clean, quarantined, duplicates; raw is the sum of the others."""
+    problems: tuple[str, ...]
+    quarantined: Mapping[str, int]
+    """Rows by reason."""
+    cleaned: Mapping[str, int]
+    """Values by cleaning rule."""
+    outcomes: Sequence[Outcome]
+    quarantine: pl.DataFrame
+    """Rows as they lie in quarantine."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the day may go on."""
+        return not self.problems
+
+    def to_json(self) -> bytes:
+        """The verdict with GX's result for each expectation, indented."""
+        content = {
+            "pipeline": self.pipeline.pipeline,
+            "day": self.day.isoformat(),
+            "passed": self.passed,
+            "problems": self.problems,
+            "rows": self.rows,
+            "quarantined": self.quarantined,
+            "cleaned": self.cleaned,
+            "great_expectations": {
+                "version": version("great-expectations"),
+                "results": [self._result(outcome) for outcome in self.outcomes],
+            },
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def to_html(self) -> bytes:
+        """One self-contained page; values are escaped, nothing is loaded from elsewhere."""
+        from jinja2 import Environment
+
+        environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        environment.filters["number"] = lambda n: f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        template = files("evergreen.validation").joinpath("report.html").read_text(encoding="utf-8")
+        page = environment.from_string(template).render(
+            report=self,
+            spec=self.pipeline.validation,
+            expectations=[(outcome, _state(outcome), self._seen(outcome)) for outcome in self.outcomes],
+            sample=self._sample(),
+        )
+        return page.encode()
+
+    def _result(self, outcome: Outcome) -> dict[str, object]:
+        return {
+            "expectation": outcome.expectation,
+            "arguments": outcome.arguments,
+            "success": outcome.success,
+            "result": self._masked(outcome),
+            "raised": outcome.raised,
+        }
+
+    def _masked(self, outcome: Outcome) -> dict[str, object]:
+        """GX's result; an observed value is masked when the expectation reads the subject's column."""
+        subject = self.pipeline.contract.subject
+        hidden = {"observed_value", "details"} if subject in outcome.columns else set()
+        return {key: MASK if key in hidden else _finite(value) for key, value in outcome.result.items()}
+
+    def _seen(self, outcome: Outcome) -> str:
+        result = self._masked(outcome)
+        if outcome.raised is not None:
+            return outcome.raised
+        if "unexpected_count" in result:
+            return f"{result['unexpected_count']:,} of {result['element_count']:,} rows unexpected".replace(",", " ")
+        return str(result.get("observed_value", ""))[:VALUES_SHOWN]
+
+    def _sample(self) -> pl.DataFrame:
+        rows = self.quarantine.head(SAMPLE_ROWS).with_columns(pl.col("event_time", "known_at").dt.to_string("iso"))
+        subject = self.pipeline.contract.subject
+        return rows if subject is None else rows.with_columns(pl.lit(MASK).alias(subject))
+
+
+def _state(outcome: Outcome) -> str:
+    if outcome.problem is not None:
+        return "stops the day"
+    return "holds" if outcome.success else "rows to quarantine"
+
+
+def _finite(value: object) -> object:
+    """The value as JSON can say it; not-a-number and infinities by name."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
