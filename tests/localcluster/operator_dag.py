@@ -16,7 +16,7 @@ from airflow.utils.db import initdb
 
 GOOD = "import time\nfor i in range(30): print('step', i); time.sleep(0.1)"
 BAD = "print('about to fail'); raise SystemExit(1)"
-FAST = dict(startup_check_interval_seconds=0.2, base_container_status_polling_interval=0.2, poll_interval=0.3)
+FAST = {"startup_check_interval_seconds": 0.2, "base_container_status_polling_interval": 0.2, "poll_interval": 0.3}
 
 
 def pod_task(task_id: str, program: str, *, deferrable: bool) -> KubernetesPodOperator:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 _STREAMS_MAY_LAST_SECONDS = 1
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than clients pause between polls: a connection closed just as it is used again looks like an outage."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,6 +70,8 @@ def serve(options: argparse.Namespace) -> None:
             build_app(cluster, token),
             log_config=None,
             access_log=False,
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STREAMS_MAY_LAST_SECONDS,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
+from base64 import b64encode
 from decimal import Decimal
 
 from evergreen.localcluster.api_failure import ApiFailure, bad_request, invalid
@@ -15,6 +16,7 @@ _SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a
 _DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _LABEL_KEY = re.compile(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
 _LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+_DATA_KEY = re.compile(r"^[-._a-zA-Z0-9]{1,253}$")
 _SUFFIX_LETTERS = string.ascii_lowercase + string.digits
 DEFAULT_GRACE_SECONDS = 30
 
@@ -32,14 +34,15 @@ def admit_metadata(kind: str, namespace: str, body: Json) -> Json:
     if "name" not in metadata and "generateName" in metadata:
         suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
         metadata["name"] = f"{metadata['generateName'][:58]}{suffix}"
-    _check_name(kind, metadata.get("name"))
+    check_name(kind, metadata.get("name"))
     check_labels(kind, metadata)
     for server_owned in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp"):
         metadata.pop(server_owned, None)
     return {**body, "kind": kind, "apiVersion": "v1", "metadata": metadata}
 
 
-def _check_name(kind: str, name: object) -> None:
+def check_name(kind: str, name: object) -> None:
+    """Nothing when Kubernetes takes the name (it becomes part of a file's name here); 422 otherwise."""
     if not isinstance(name, str) or not name:
         raise invalid(kind, "", "metadata.name", "Required value: name or generateName is required")
     if len(name) > 253 or not _SUBDOMAIN.match(name):
@@ -53,6 +56,24 @@ def check_labels(kind: str, metadata: Json) -> None:
         if not _LABEL_KEY.match(key) or not isinstance(value, str) or not _LABEL_VALUE.match(value):
             problem = f'Invalid value: "{key}={value}": a valid label is at most 63 alphanumeric characters'
             raise invalid(kind, metadata["name"], "metadata.labels", f"{problem}, '-', '_' or '.'")
+
+
+def admit_data(kind: str, namespace: str, body: Json) -> Json:
+    """A Secret or ConfigMap ready to be stored, a Secret's stringData merged into its data."""
+    item = admit_metadata(kind, namespace, body)
+    return with_encoded_strings(kind, item)
+
+
+def with_encoded_strings(kind: str, item: Json) -> Json:
+    """The object with stringData as data; 422 for a key that could not be a file's name."""
+    plain = item.pop("stringData", None) or {}
+    encoded = {key: b64encode(value.encode()).decode() for key, value in plain.items()}
+    data = {**(item.get("data") or {}), **encoded}
+    for key in data:
+        if not _DATA_KEY.match(key) or key.startswith(".."):
+            problem = f'Invalid value: "{key}": a valid key consists of alphanumeric characters, "-", "_" or "."'
+            raise invalid(kind, item["metadata"]["name"], f"data[{key}]", problem)
+    return {**item, "data": data}
 
 
 def admit_pod(namespace: str, body: Json) -> Json:
@@ -70,6 +91,8 @@ def admit_pod(namespace: str, body: Json) -> Json:
         for number, container in enumerate(spec.get(field) or []):
             _check_container(name, f"spec.{field}[{number}]", container)
     _check_names_differ(name, spec)
+    for number, volume in enumerate(spec.get("volumes") or []):
+        _check_dns_label(name, f"spec.volumes[{number}].name", volume.get("name"))
     spec.setdefault("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
     defaults = {"schedulerName": "default-scheduler", "serviceAccountName": "default", "dnsPolicy": "ClusterFirst"}
     status = {"phase": "Pending", "qosClass": _quality_of_service(spec)}
@@ -79,16 +102,18 @@ def admit_pod(namespace: str, body: Json) -> Json:
 
 
 def _check_container(pod: str, path: str, container: Json) -> None:
-    container_name = container.get("name")
-    if not isinstance(container_name, str) or not _DNS_LABEL.match(container_name):
-        problem = f'Invalid value: "{container_name}": a lowercase RFC 1123 label is required'
-        raise invalid("Pod", pod, f"{path}.name", problem)
+    _check_dns_label(pod, f"{path}.name", container.get("name"))
     if not container.get("image"):
         raise invalid("Pod", pod, f"{path}.image", "Required value")
     if not container.get("command") and not container.get("args"):
         problem = "Required value: images are not pulled by the local cluster, so there is no entrypoint to run"
         raise invalid("Pod", pod, f"{path}.command", problem)
     _check_resources(pod, f"{path}.resources", container)
+
+
+def _check_dns_label(pod: str, path: str, name: object) -> None:
+    if not isinstance(name, str) or not _DNS_LABEL.match(name):
+        raise invalid("Pod", pod, path, f'Invalid value: "{name}": a lowercase RFC 1123 label is required')
 
 
 def _check_resources(pod: str, path: str, container: Json) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
-from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from evergreen.localcluster.admission import admit_metadata, unsupported
+from evergreen.localcluster.admission import admit_data, unsupported, with_encoded_strings
 from evergreen.localcluster.api_failure import ApiFailure, bad_request, conflict, not_found
 from evergreen.localcluster.cluster import Cluster
 from evergreen.localcluster.faults import Fault
@@ -48,12 +48,13 @@ def build_app(cluster: Cluster, token: str) -> Starlette:
         Route("/evergreen/faults/{id}", api.faults, methods=["DELETE"]),
         Route("/api/v1/namespaces/{namespace}/pods/{name}/log", api.log),
         Route("/api/v1/namespaces/{namespace}/pods/{name}/status", api.one_pod_status),
+        Route("/api/v1/namespaces/{namespace}/pods/{name}/{call}", api.no_such_call, methods=["GET", "POST"]),
         Route("/api/v1/{plural}", api.everywhere, methods=["GET", "POST"]),
         Route("/api/v1/{plural}/{name}", api.cluster_wide),
         Route("/api/v1/namespaces/{namespace}/{plural}", api.many, methods=["GET", "POST", "DELETE"]),
         Route(named, api.one, methods=["GET", "PATCH", "DELETE"]),
     ]
-    handlers: dict[Any, Any] = {ApiFailure: _refuse, HTTPException: _refuse_http}
+    handlers: dict[Any, Any] = {ApiFailure: _refuse, HTTPException: _refuse_http, Exception: _admit_defeat}
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, token=token)],
@@ -86,6 +87,12 @@ async def _refuse_http(_: Request, error: HTTPException) -> Response:
     reason = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "BadRequest")
     message = "the server could not find the requested resource" if error.status_code == 404 else error.detail
     failure = ApiFailure(error.status_code, reason, message)
+    return JSONResponse(failure.as_status(), failure.code)
+
+
+async def _admit_defeat(_: Request, error: Exception) -> Response:
+    """500 as Kubernetes words it; starlette raises the error again, so that it is logged with its trace."""
+    failure = ApiFailure(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")
     return JSONResponse(failure.as_status(), failure.code)
 
 
@@ -147,7 +154,7 @@ class Api:
         if resource.plural == "pods":
             return self._cluster.create_pod(namespace, body)
         self._cluster.require_namespace(namespace)
-        return self._store.create(resource.plural, _encoded(admit_metadata(resource.kind, namespace, body)))
+        return self._store.create(resource.plural, admit_data(resource.kind, namespace, body))
 
     def _list(self, request: Request, resource: Resource, namespace: str | None) -> Response:
         query = request.query_params
@@ -171,7 +178,7 @@ class Api:
             namespace=namespace,
             matches=matches,
             since=_revision(query.get("resourceVersion")),
-            timeout_seconds=float(query["timeoutSeconds"]) if "timeoutSeconds" in query else None,
+            timeout_seconds=_number("timeoutSeconds", query.get("timeoutSeconds")),
         )
         stream = watch(self._store, wanted, lambda: self._cluster.closing)
         return StreamingResponse(stream, media_type="application/json")
@@ -194,7 +201,7 @@ class Api:
         patched = apply_patch(item, body, request.headers.get("content-type", ""))
         if resource.plural == "pods":
             return self._cluster.update_pod(item, patched)
-        return self._store.update(resource.plural, _encoded(patched))
+        return self._store.update(resource.plural, with_encoded_strings(resource.kind, patched))
 
     def _delete(self, request: Request, resource: Resource, item: Json, body: Json) -> Json:
         _require_verb(resource, "delete")
@@ -215,6 +222,10 @@ class Api:
     async def one_pod_status(self, request: Request) -> Response:
         """One pod; its status is part of it."""
         return JSONResponse(self._store.get("pods", request.path_params["namespace"], request.path_params["name"]))
+
+    async def no_such_call(self, request: Request) -> Response:
+        """501 for exec, attach, portforward, eviction: results leave a pod through the lake, not through these."""
+        raise unsupported(f"pods/{request.path_params['call']}")
 
     async def log(self, request: Request) -> Response:
         """One container's log."""
@@ -284,30 +295,23 @@ def _fault(body: Json) -> Fault:
         raise ApiFailure(422, "Invalid", f"the fault is invalid: {error}") from error
 
 
-def _encoded(item: Json) -> Json:
-    """A Secret with its stringData merged into data; any other object as it is."""
-    if not item.get("stringData"):
-        return item
-    plain = {key: b64encode(value.encode()).decode() for key, value in item["stringData"].items()}
-    return {
-        **{key: value for key, value in item.items() if key != "stringData"},
-        "data": {**(item.get("data") or {}), **plain},
-    }
-
-
 def _grace_seconds(request: Request, body: Json) -> float | None:
     given = body.get("gracePeriodSeconds")
     if given is None:
         given = request.query_params.get("gracePeriodSeconds")
+    return _number("gracePeriodSeconds", given)
+
+
+def _number(name: str, given: object) -> float | None:
     if given is None:
         return None
     try:
-        seconds = float(given)
+        number = float(str(given))
     except ValueError as error:
-        raise bad_request(f"gracePeriodSeconds is not a number: {given!r}") from error
-    if seconds < 0:
-        raise bad_request(f"gracePeriodSeconds is negative: {given!r}")
-    return seconds
+        raise bad_request(f"{name} is not a number: {given!r}") from error
+    if not 0 <= number < math.inf:
+        raise bad_request(f"{name} is not a number of seconds: {given!r}")
+    return number
 
 
 def _check_preconditions(resource: Resource, item: Json, body: Json) -> None:

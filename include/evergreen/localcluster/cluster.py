@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evergreen.localcluster.admission import admit_pod, check_pod_update
+from evergreen.localcluster.admission import admit_pod, check_name, check_pod_update
 from evergreen.localcluster.api_failure import conflict, not_found
 from evergreen.localcluster.container_environment import Surroundings
 from evergreen.localcluster.events import EventRecorder
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _LOOK_AGAIN_SECONDS = 0.1
 """How often running pods are looked at; changes through the API are acted on at once."""
 _IDLE_SECONDS = 60.0
+_TIDY_SECONDS = 60.0
 _SETTLE_SECONDS = 0.01
 _DISK_RETRY_SECONDS = 1.0
 _ENDED_PODS_KEPT = 500
@@ -56,12 +57,14 @@ class Cluster:
         self._scheduler = Scheduler(self.store, self.events, self.nodes, self.faults)
         self._injector = FaultInjector(self.store, self.events, self.kubelet, self.nodes, self.faults, self.delete_pod)
         self.closing = False
+        self._tidy_at = 0.0
         for name in NAMESPACES:
             if self.store.find("namespaces", "", name) is None:
                 self.create_namespace(name)
 
     def create_namespace(self, name: str) -> Json:
         """The new namespace."""
+        check_name("Namespace", name)
         item = {
             "kind": "Namespace",
             "apiVersion": "v1",
@@ -112,13 +115,18 @@ class Cluster:
     def tick(self) -> None:
         """Move everything on as far as it goes now."""
         self._scheduler.run()
-        for pod in self.store.all("pods"):
-            if is_active(pod):
+        for pod in filter(is_active, self.store.all("pods")):
+            try:
                 self._injector.run(pod)
                 self._sync(pod)
+            except OSError as error:
+                # A full disk, or one pod's impossible path, must not stop the others: it is tried again.
+                logger.warning("pod %s cannot go on for now: %s", pod["metadata"]["name"], error)
         self.kubelet.shims.reap()
-        self.events.forget_old()
-        self._collect_garbage()
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY_SECONDS
+            self.events.forget_old()
+            self._collect_garbage()
 
     def _sync(self, pod: Json) -> None:
         metadata = pod["metadata"]
@@ -143,7 +151,6 @@ class Cluster:
             try:
                 self.tick()
             except OSError as error:
-                # A full disk must not end the cluster: what could not be written is tried again.
                 logger.warning("the local cluster cannot go on for now: %s", error)
                 await asyncio.sleep(_DISK_RETRY_SECONDS)
                 continue
@@ -151,7 +158,9 @@ class Cluster:
             await _wait_for(changed, self._seconds_to_next_look())
 
     def _seconds_to_next_look(self) -> float:
-        unsettled = any(is_active(pod) or not pod["spec"].get("nodeName") for pod in self.store.all("pods"))
+        unsettled = self.kubelet.shims.any() or any(
+            is_active(pod) or not pod["spec"].get("nodeName") for pod in self.store.all("pods")
+        )
         return _LOOK_AGAIN_SECONDS if unsettled else _IDLE_SECONDS
 
     async def shut_down(self) -> None:

@@ -81,6 +81,10 @@ class Shims:
         os.close(lock)
         return False
 
+    def any(self) -> bool:
+        """Whether a shim of ours is still to be taken leave of."""
+        return bool(self._processes)
+
     def reap(self) -> None:
         """Take leave of shims that have ended, so that none stays a zombie."""
         ended = [directory for directory, process in self._processes.items() if process.poll() is not None]
