@@ -1,0 +1,143 @@
+"""Drift between what a champion learned from and recent days, over a real lake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from evergreen.errors import IntegrityError, NotFound
+from evergreen.lake.lake import end_of
+from evergreen.monitoring.check import check_drift
+
+AS_OF = date(2026, 10, 26)
+TODAY = date(2026, 10, 28)
+
+
+def test_ordinary_day_is_quiet_and_says_what_moved_most(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    assert not report.drifted
+    assert report.rows == world.rows
+    assert report.version == model.version
+    assert report.reason.startswith("No drift: of ")
+    assert not any(column.drifted for column in report.columns)
+
+
+def test_shifted_day_alarms_and_names_the_columns(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.shift_from = TODAY
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    drifted = {column.column for column in report.columns if column.drifted}
+    assert report.drifted
+    assert {"amount", "channel", "card_count_7d", "model score"} <= drifted
+    assert not drifted & {"hour", "weekday"}
+    assert report.reason.startswith("Drift: ")
+    assert report.columns[0].column in report.reason
+
+
+def test_one_weekday_against_three_weeks_is_not_drift(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    weekday = next(column for column in report.columns if column.column == "weekday")
+    assert weekday.population_stability > 1
+    assert not weekday.drifted
+    page = world.lake.objects.get(report.report.path).decode()
+    assert "follows from the time of the event alone" in page
+
+
+def test_too_few_rows_give_no_verdict(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.rows, world.shift_from = 35, TODAY
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    assert not report.drifted
+    assert report.reason == "No verdict: too few rows, 35 where at least 1,000 are wanted."
+
+
+def test_same_lake_gives_the_same_report_to_the_byte(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    first = check_drift(world.pipeline, model, AS_OF, TODAY, world.lake)
+    kept = world.lake.objects.list(f"sketches/{world.pipeline.pipeline}")
+    again = check_drift(world.pipeline, model, AS_OF, TODAY, world.lake)
+    assert again == first
+    assert len(kept) == 1 + 1 + 3 + 3
+    for path in kept:
+        (world.lake.objects.root / path).unlink()
+    assert check_drift(world.pipeline, model, AS_OF, TODAY, world.lake) == first
+
+
+def test_damaged_sketch_is_made_again(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    first = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    for path in world.lake.objects.list(f"sketches/{world.pipeline.pipeline}"):
+        world.lake.objects.put(path, b"not a sketch")
+    assert check_drift(world.pipeline, model, TODAY, TODAY, world.lake) == first
+
+
+def test_scores_that_were_served_are_preferred(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    served = world.written[TODAY].select("event_time", "known_at").with_columns(
+        version=pl.lit(model.version), score=pl.lit(0.875, pl.Float32)
+    )
+    world.lake.table("predictions", world.pipeline.pipeline).replace_day(TODAY, served.to_arrow())
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    assert [c.column for c in report.columns if c.drifted] == ["model score"]
+    assert "scores as they were served" in world.lake.objects.get(report.report.path).decode()
+
+
+def test_scores_of_another_version_do_not_count(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    served = world.written[TODAY].select("event_time", "known_at").with_columns(
+        version=pl.lit("another"), score=pl.lit(0.875, pl.Float32)
+    )
+    world.lake.table("predictions", world.pipeline.pipeline).replace_day(TODAY, served.to_arrow())
+    assert not check_drift(world.pipeline, model, TODAY, TODAY, world.lake).drifted
+
+
+def test_rows_that_came_after_the_day_are_not_seen(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    late = world.written[TODAY].with_columns(pl.lit(end_of(TODAY) + timedelta(hours=1)).alias("known_at"))
+    world.lake.table("features", world.pipeline.pipeline).append_day(TODAY, late.to_arrow())
+    assert check_drift(world.pipeline, model, TODAY, TODAY, world.lake).rows == world.rows
+
+
+def test_counts_over_a_week_are_not_judged_in_the_first_week(world: Any) -> None:
+    model = world.champion(AS_OF)
+    early = date(2026, 10, 4)
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, early, early, world.lake)
+    page = world.lake.objects.get(report.report.path).decode()
+    assert "looks back 7 days, to before the first day of history" in page
+    assert not report.drifted
+
+
+def test_day_without_features_is_refused_by_name(world: Any) -> None:
+    model = world.champion(AS_OF)
+    with pytest.raises(NotFound, match="none for 2026-10-28"):
+        check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+
+
+def test_altered_training_set_is_refused_by_name(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    path = f"training_sets/{world.pipeline.pipeline}/{model.training_set}/train.parquet"
+    world.lake.objects.put(path, world.lake.objects.get(path) + b"!")
+    with pytest.raises(IntegrityError, match=r"train\.parquet"):
+        check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+
+
+def test_days_in_the_wrong_order_are_refused(world: Any, make_model: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match="before first_day"):
+        check_drift(world.pipeline, make_model(world.lake, world.pipeline), TODAY, AS_OF, world.lake)
