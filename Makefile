@@ -1,0 +1,42 @@
+# Two commands: `make demo` and `make test`. Everything lands in .venv and .evergreen.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo test check stop clean install lock
+
+demo: install
+	$(BIN)/evergreen demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+stop:
+	$(BIN)/evergreen stop
+
+clean: stop
+	rm -rf .evergreen
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python {v.major}.{v.minor} found, 3.11 to 3.13 wanted: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+# Recompile the lock after changing pyproject.toml; torch stays at the pinned release on every index.
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --extra test --python-version 3.11 --no-annotate --no-header \
+		--no-emit-find-links --no-emit-index-url pyproject.toml --output-file requirements.txt
+	sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' requirements.txt

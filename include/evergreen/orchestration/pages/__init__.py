@@ -1,0 +1,1 @@
+"""Pages in the Airflow UI: what serves, and the evidence behind a task."""

@@ -1,0 +1,54 @@
+"""A whole standalone installation in a temporary directory: real PostgreSQL, Airflow, pods and serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from end_to_end.installation import (
+    Installation,
+    backfill,
+    busy,
+    day,
+    ready_installation,
+    variables_of,
+    wait_until,
+    write_specs,
+)
+from evergreen.standalone.control import start_detached, stop
+from evergreen.standalone.home import Home
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A running installation with two pipelines, one broken spec and thirteen days in its sources."""
+    root = tmp_path_factory.mktemp("evergreen")
+    variables = variables_of(root)
+    write_specs(Path(variables["EVERGREEN_PIPELINES"]))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        home = Home.at(root)
+        try:
+            start_detached(home, lambda phase: None)
+            yield ready_installation(home, variables)
+        finally:
+            stop(home)
+
+
+@pytest.fixture(scope="session")
+def ingested(installation: Installation) -> Installation:
+    """The installation after a backfill of its first ten fraud days."""
+    backfill(installation, "fraud.ingest_data", day(0), day(9))
+    return installation
+
+
+@pytest.fixture(scope="session")
+def serving(ingested: Installation) -> Installation:
+    """The installation after a first model was trained, approved and deployed."""
+    ingested.succeed("train_model", "first", {"day": day(9).isoformat()})
+    wait_until(lambda: ingested.ledger.current("fraud") is not None, "a first deployment")
+    wait_until(lambda: not busy(ingested, "fraud.deploy_model"), "the end of its run")
+    return ingested

@@ -1,0 +1,43 @@
+"""One resolver gives every run its day."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from evergreen.orchestration.schedule import resolve_day
+
+TODAY = datetime.now(UTC).date()
+
+
+def _context(*, day: str | None = None, key: str | None = None, run_after: datetime | None = None) -> dict[str, Any]:
+    run = SimpleNamespace(partition_key=key, run_after=run_after or datetime(2026, 11, 5, 3, tzinfo=UTC))
+    return {"dag_run": run, "params": {"day": day}}
+
+
+@pytest.mark.parametrize(
+    ("context", "wanted"),
+    [
+        pytest.param(_context(day="2026-11-01"), date(2026, 11, 1), id="form"),
+        pytest.param(_context(key="2026-11-02"), date(2026, 11, 2), id="partition key"),
+        pytest.param(_context(day="2026-11-02", key="2026-11-02"), date(2026, 11, 2), id="both agree"),
+        pytest.param(_context(), date(2026, 11, 4), id="day before the run"),
+    ],
+)
+def test_day_comes_from_form_then_key_then_run(context: dict[str, Any], wanted: date) -> None:
+    assert resolve_day(context) == wanted
+
+
+def test_disagreement_fails_at_once() -> None:
+    with pytest.raises(AirflowFailException, match=r"2026-11-01 .* 2026-11-02"):
+        resolve_day(_context(day="2026-11-01", key="2026-11-02"))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_unfinished_day_is_refused(ahead: int) -> None:
+    with pytest.raises(AirflowFailException, match="has not ended"):
+        resolve_day(_context(day=(TODAY + timedelta(days=ahead)).isoformat()))
