@@ -1,0 +1,38 @@
+"""The anchor in the lake: how long each chain was, kept where the database cannot reach.
+
+ledger/anchor.json      head (sequence and hash) of every table
+"""
+
+from __future__ import annotations
+
+from evergreen.artifacts import ObjectRef
+from evergreen.errors import IntegrityError
+from evergreen.lake.lake import Lake
+from evergreen.ledger.chain import Anchor
+from evergreen.ledger.ledger import Ledger
+
+ANCHOR = "ledger/anchor.json"
+
+
+def read_anchor(lake: Lake) -> Anchor | None:
+    """The anchor written last; None when there is none yet."""
+    return Anchor.from_json(lake.objects.get(ANCHOR)) if lake.objects.exists(ANCHOR) else None
+
+
+def write_anchor(ledger: Ledger, lake: Lake) -> ObjectRef:
+    """The anchor after it moved to the ledger's present heads; call it after appending.
+
+    Raises IntegrityError, and leaves the old anchor, when the ledger is not whole: a shortened chain must
+    not become the new truth.
+    """
+    heads = ledger.heads()
+    findings = ledger.verify(read_anchor(lake))
+    if findings:
+        raise IntegrityError(
+            "The ledger",
+            found="; ".join(str(finding) for finding in findings[:3]),
+            wanted="every row it ever had, unedited",
+            remedy="Compare with a backup of the database; `evergreen audit verify` lists every finding.",
+            details="\n".join(str(finding) for finding in findings),
+        )
+    return lake.objects.put(ANCHOR, heads.to_json().encode())
