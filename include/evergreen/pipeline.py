@@ -199,6 +199,8 @@ class Training(Part):
     """Share of negatives drawn afresh each epoch; scores are corrected for it."""
     micro_batch_rows: int | None = Field(default=None, ge=1)
     """Rows on the device at once; gradients accumulate to batch_rows. None: the whole batch."""
+    threads: int = Field(default=2, ge=1, le=256)
+    """CPU threads of the arithmetic. Fixed here and not by the machine, so that a seed gives the same bits anywhere."""
 
 
 class Gate(Part):

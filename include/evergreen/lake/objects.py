@@ -35,6 +35,9 @@ class Objects(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is an object at `path`."""
 
+    def delete(self, path: str) -> None:
+        """Remove the object at `path`; nothing happens when there is none. Only checkpoints are ever removed."""
+
     def list(self, prefix: str) -> list[str]:
         """Paths of all objects below the folder `prefix`, sorted."""
 
@@ -93,6 +96,12 @@ class LocalObjects:
 
     def exists(self, path: str) -> bool:
         return (self.root / path).is_file()
+
+    def delete(self, path: str) -> None:
+        try:
+            (self.root / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise unavailable(f"Removing {path}", error) from error
 
     def list(self, prefix: str) -> list[str]:
         folder = self.root / prefix

@@ -1,0 +1,45 @@
+"""SIGTERM as a polite request: finish the batch, then stop in a way the next try can resume."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from evergreen.errors import TemporaryError
+
+
+class Interruption:
+    """Whether somebody asked the process to end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def check(self) -> None:
+        """Nothing, or TemporaryError once SIGTERM came."""
+        if self.asked:
+            raise TemporaryError(
+                "Training",
+                found="SIGTERM",
+                wanted="to run to its end",
+                remedy="The next try resumes from the last complete epoch.",
+            )
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """An Interruption that SIGTERM sets inside; outside the main thread, where Python has no signals, nothing does."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = signal.signal(signal.SIGTERM, interruption._ask)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,111 @@
+"""The network: encoded numbers and embedded categories into a multi-layer perceptron.
+
+B rows, F columns of numbers, T bins, E categorical columns, D width of an embedding, K flags, H units over all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from evergreen.training.encoders import Encoders
+from evergreen.training.numeric_encoder import NumericEncoder
+
+EMBEDDING_WIDTH = 8
+
+
+class NumericEmbedding(nn.Module):
+    """Piecewise-linear encoding, then a linear map of its own for each column, then the flags of missing values.
+
+    The map starts as that of the normal quantile alone; bins depart from zero as the data ask for it
+    (version B of `PiecewiseLinearEmbeddings` in Gorishniy et al. 2022).
+    """
+
+    median: Tensor
+    first: Tensor
+    last: Tensor
+    lower: Tensor
+    inverse: Tensor
+    offset: Tensor
+    steps: Tensor
+    flagged: Tensor
+
+    def __init__(self, encoder: NumericEncoder) -> None:
+        super().__init__()
+        for name in ("median", "first", "last", "lower", "inverse", "offset", "steps"):
+            self.register_buffer(name, torch.from_numpy(getattr(encoder, name)))
+        self.register_buffer("flagged", torch.tensor(encoder.flagged, dtype=torch.int64))
+        columns, bins = encoder.lower.shape
+        self.slope = _uniform(columns, EMBEDDING_WIDTH)
+        self.bias = _uniform(columns, EMBEDDING_WIDTH)
+        self.bins = nn.Parameter(torch.zeros(columns, bins, EMBEDDING_WIDTH))
+
+    @property
+    def width(self) -> int:
+        """Numbers a row becomes: F * D + K."""
+        return self.slope.numel() + self.flagged.numel()
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight [F, T, D] and bias [F, D] of the map from bins to embeddings, the normal quantile included."""
+        weight = self.bins + self.steps.unsqueeze(-1) * self.slope.unsqueeze(1)
+        return weight, self.bias + self.offset.unsqueeze(-1) * self.slope
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[B, F * D + K] from [B, F] with NaN where missing."""
+        absent = values.isnan()
+        present = torch.where(absent, self.median, values).maximum(self.first).minimum(self.last)
+        bins = ((present.T.unsqueeze(-1) - self.lower.unsqueeze(1)) * self.inverse.unsqueeze(1)).clamp(0, 1)
+        weight, bias = self.folded()
+        embedded = torch.bmm(bins, weight).transpose(0, 1) + bias
+        return torch.cat([embedded.flatten(1), absent[:, self.flagged].float()], 1)
+
+
+class TabularNetwork(nn.Module):
+    """Rows in, one logit each out."""
+
+    def __init__(self, encoders: Encoders, *, hidden: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.numbers = NumericEmbedding(encoders.numeric)
+        self.categories = nn.ParameterList(
+            _uniform(len(vocabulary.levels) + 1, EMBEDDING_WIDTH) for vocabulary in encoders.vocabularies
+        )
+        width = self.numbers.width + EMBEDDING_WIDTH * len(self.categories)
+        self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise((width, *hidden)))
+        self.output = nn.Linear(hidden[-1], 1)
+        self.dropout = dropout
+
+    @property
+    def num_units(self) -> int:
+        """H, the units dropout chooses from."""
+        return sum(layer.out_features for layer in self._linear())
+
+    def start_from(self, prior: float) -> None:
+        """Make every first prediction the log-odds of `prior`, so that no step is lost on learning the rate."""
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)
+            self.output.bias.fill_(torch.logit(torch.tensor(prior, dtype=torch.float64)).item())
+
+    def forward(self, values: Tensor, indices: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Logits [B] from numbers [B, F] and indices [B, E]; `kept` [B, H] says which units dropout keeps."""
+        x = torch.cat([self.numbers(values), *self._embedded(indices)], 1)
+        masks = kept.split([layer.out_features for layer in self._linear()], 1) if kept is not None else ()
+        for number, layer in enumerate(self.layers):
+            x = torch.relu(layer(x))
+            if masks:
+                x = x * masks[number] / (1 - self.dropout)
+        return self.output(x).squeeze(1)  # type: ignore[no-any-return]
+
+    def _embedded(self, indices: Tensor) -> Iterator[Tensor]:
+        for column, table in enumerate(self.categories):
+            yield nn.functional.embedding(indices[:, column], table)
+
+    def _linear(self) -> Iterator[nn.Linear]:
+        return (layer for layer in self.layers if isinstance(layer, nn.Linear))
+
+
+def _uniform(*shape: int) -> nn.Parameter:
+    reach = EMBEDDING_WIDTH**-0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-reach, reach))

@@ -1,0 +1,45 @@
+"""The resolved configuration of one training run: what, beside the data, decides the weights."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+
+from pydantic import BaseModel, ConfigDict
+
+from evergreen.pipeline import Pipeline, Training
+from evergreen.training.scorer import Signature
+
+LIBRARIES = ("numpy", "onnx", "polars", "torch")
+
+
+class Recipe(BaseModel):
+    """A frozen value; saved with the model as config.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipeline: str
+    training: Training
+    """The spec's section, with the seed and micro-batch of this run."""
+    features: Signature
+    device: str
+    libraries: dict[str, str]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, *, seed: int | None, micro_batch_rows: int | None, device: str) -> Recipe:
+        """The recipe of `pipeline`, where `seed` and `micro_batch_rows` stand before the spec's if given."""
+        given = {"seed": seed, "micro_batch_rows": micro_batch_rows}
+        training = pipeline.training.model_dump() | {k: v for k, v in given.items() if v is not None}
+        return cls(
+            pipeline=pipeline.pipeline,
+            training=Training.model_validate(training),
+            features=Signature(numeric=pipeline.features.numeric, categorical=pipeline.features.categorical),
+            device=device,
+            libraries={name: version(name) for name in LIBRARIES},
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that changes the weights; the micro-batch does not, so a retry with less memory resumes."""
+        same = self.model_copy(update={"training": self.training.model_copy(update={"micro_batch_rows": None})})
+        return hashlib.sha256(same.model_dump_json().encode()).hexdigest()

@@ -1,0 +1,156 @@
+"""From a training set to a stored model: the stage this room is for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from evergreen.artifacts import Model, TrainingSet
+from evergreen.features.training_set import fetch_part
+from evergreen.lake.lake import Lake
+from evergreen.pipeline import Pipeline
+from evergreen.training.calibration import Calibration, fit_calibration
+from evergreen.training.card import model_card
+from evergreen.training.checkpoint import Checkpoints
+from evergreen.training.dataset import Examples, read_examples
+from evergreen.training.devices import choose_device, memory_errors, repeatable
+from evergreen.training.encoders import Encoded, Encoders, fit_encoders, warn_of_constants
+from evergreen.training.export import build_graph, require_equal
+from evergreen.training.interruption import Interruption, interruptible
+from evergreen.training.loop import Rows, drawn_share, fit, score
+from evergreen.training.model_files import store_model
+from evergreen.training.network import TabularNetwork
+from evergreen.training.recipe import Recipe
+from evergreen.training.report import Metrics, measure
+from evergreen.training.scorer import Signature, categorical_matrix
+from evergreen.training.state import EpochResult, TrainingState
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[EpochResult], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A model before it is written down."""
+
+    encoders: Encoders
+    network: TabularNetwork
+    calibration: Calibration
+    metrics: Metrics
+
+
+def train(
+    pipeline: Pipeline,
+    training_set: TrainingSet,
+    lake: Lake,
+    *,
+    seed: int | None = None,
+    work: Path,
+    micro_batch_rows: int | None = None,
+    on_progress: Progress | None = None,
+) -> Model:
+    """The model that `training_set` teaches, stored in the lake; the same inputs and seed give the same version.
+
+    `work` is a folder for files on the way. Raises DataError for data nothing can be learned from, OutOfMemory,
+    and TemporaryError on SIGTERM: the next call resumes from the last epoch's checkpoint.
+    """
+    device = choose_device()
+    recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type)
+    checkpoints = Checkpoints(lake.objects, training_set, recipe, work)
+    rows_at_once = recipe.training.micro_batch_rows or recipe.training.batch_rows
+    with (
+        interruptible() as interruption,
+        memory_errors(batch_rows=rows_at_once),
+        repeatable(seed=recipe.training.seed, threads=recipe.training.threads, device=device),
+    ):
+        parts = {name: _read(lake, training_set, name, recipe.features, work) for name in ("train", "validation")}
+        fitted = _fit(parts["train"], parts["validation"], recipe, device, checkpoints, interruption, on_progress)
+        interruption.check()
+        folder = work / "model"
+        _write(folder, fitted, parts["validation"], recipe)
+        (folder / "card.md").write_text(model_card(pipeline, training_set, recipe, fitted.metrics))
+    model = store_model(
+        lake,
+        folder,
+        pipeline=pipeline.pipeline,
+        as_of=training_set.as_of,
+        training_set=training_set.digest,
+        seed=recipe.training.seed,
+    )
+    checkpoints.clear()
+    logger.info("stored %s: validation AP %.4f", model.uri, fitted.metrics.average_precision)
+    return model
+
+
+def _read(lake: Lake, training_set: TrainingSet, part: str, features: Signature, work: Path) -> Examples:
+    path = fetch_part(lake, training_set, part, work)
+    examples = read_examples(path, features)
+    path.unlink()
+    return examples
+
+
+def _fit(
+    train: Examples,
+    validation: Examples,
+    recipe: Recipe,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    interruption: Interruption,
+    on_progress: Progress | None,
+) -> Fitted:
+    encoders, encoded = fit_encoders(train)
+    warn_of_constants(encoders, recipe.features.numeric)
+    training = recipe.training
+    taught, checked = Rows.on(device, encoded), Rows.on(device, encoders.encode(validation))
+    share = drawn_share(taught.labels, training.negative_share)
+    state = _start(encoders, encoded, recipe, share, device)
+    logger.info("training on %d rows (%d positive), validating on %d", train.rows, train.positives, validation.rows)
+    checkpoints.resume(state)
+    fit(
+        state,
+        taught,
+        checked,
+        training,
+        checkpoints=checkpoints,
+        interruption=interruption,
+        on_progress=on_progress,
+    )
+    logits = score(state.best, checked, training.micro_batch_rows)
+    calibration = fit_calibration(logits, validation.labels)
+    metrics = measure(state, calibration, validation.labels, calibration.probability(logits))
+    return Fitted(encoders=encoders, network=state.best.cpu(), calibration=calibration, metrics=metrics)
+
+
+def _start(
+    encoders: Encoders, encoded: Encoded, recipe: Recipe, share: float, device: torch.device
+) -> TrainingState:
+    network = TabularNetwork(encoders, hidden=recipe.training.hidden, dropout=recipe.training.dropout)
+    positives = float(encoded.labels.sum())
+    network.start_from(positives / (positives + share * (encoded.labels.size - positives)))
+    return TrainingState(network.to(device), recipe.training)
+
+
+def _write(folder: Path, fitted: Fitted, validation: Examples, recipe: Recipe) -> None:
+    """Write every file of the model but its card; the graph must score the validation part as the network does."""
+    folder.mkdir(parents=True)
+    features = recipe.features
+    graph = build_graph(fitted.network, fitted.encoders, fitted.calibration, features)
+    (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+    save_file(fitted.network.state_dict(), folder / "weights.safetensors")
+    (folder / "signature.json").write_text(features.model_dump_json())
+    (folder / "config.json").write_text(recipe.model_dump_json(indent=2))
+    (folder / "metrics.json").write_text(fitted.metrics.model_dump_json(indent=2))
+    logits = score(fitted.network, Rows.on(torch.device("cpu"), fitted.encoders.encode(validation)))
+    inputs = {
+        "numeric": validation.numeric,
+        "categorical": categorical_matrix(validation.categorical, features.categorical),
+    }
+    given = {name: value for name, value in inputs.items() if value.shape[1]}
+    wanted = fitted.calibration.probability(logits)
+    require_equal(folder / "model.onnx", given, wanted, threads=recipe.training.threads)
