@@ -63,7 +63,7 @@ def test_connection_lost_in_the_middle_leaves_nothing_half_written(
         "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; "
         "CREATE TRIGGER hang_up AFTER INSERT ON evergreen.model_versions EXECUTE FUNCTION hang_up()"
     )
-    with pytest.raises(LedgerUnavailable, match="terminating connection|closed the connection"):
+    with pytest.raises(LedgerUnavailable, match=r"terminating connection|closed the connection"):
         judged("two").register(ledger)
     database.run("DROP TRIGGER hang_up ON evergreen.model_versions")
     assert ledger.heads() == before
