@@ -16,9 +16,8 @@ from importlib.resources import files
 import polars as pl
 
 from evergreen.pipeline import Pipeline
-from evergreen.validation.suite import Outcome
+from evergreen.validation.suite import MASK, Outcome
 
-MASK = "•••"
 SAMPLE_ROWS = 20
 VALUES_SHOWN = 200
 """Characters of an observed value on the page."""
@@ -58,7 +57,7 @@ class Report:
             "cleaned": self.cleaned,
             "great_expectations": {
                 "version": version("great-expectations"),
-                "results": [self._result(outcome) for outcome in self.outcomes],
+                "results": [_result(outcome) for outcome in self.outcomes],
             },
         }
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -68,43 +67,44 @@ class Report:
         from jinja2 import Environment
 
         environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        environment.filters["number"] = lambda n: f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        environment.filters["number"] = _number
         template = files("evergreen.validation").joinpath("report.html").read_text(encoding="utf-8")
         page = environment.from_string(template).render(
             report=self,
             spec=self.pipeline.validation,
-            expectations=[(outcome, _state(outcome), self._seen(outcome)) for outcome in self.outcomes],
+            expectations=[(outcome, _state(outcome), _seen(outcome)) for outcome in self.outcomes],
             sample=self._sample(),
         )
         return page.encode()
-
-    def _result(self, outcome: Outcome) -> dict[str, object]:
-        return {
-            "expectation": outcome.expectation,
-            "arguments": outcome.arguments,
-            "success": outcome.success,
-            "result": self._masked(outcome),
-            "raised": outcome.raised,
-        }
-
-    def _masked(self, outcome: Outcome) -> dict[str, object]:
-        """GX's result; an observed value is masked when the expectation reads the subject's column."""
-        subject = self.pipeline.contract.subject
-        hidden = {"observed_value", "details"} if subject in outcome.columns else set()
-        return {key: MASK if key in hidden else _finite(value) for key, value in outcome.result.items()}
-
-    def _seen(self, outcome: Outcome) -> str:
-        result = self._masked(outcome)
-        if outcome.raised is not None:
-            return outcome.raised
-        if "unexpected_count" in result:
-            return f"{result['unexpected_count']:,} of {result['element_count']:,} rows unexpected".replace(",", " ")
-        return str(result.get("observed_value", ""))[:VALUES_SHOWN]
 
     def _sample(self) -> pl.DataFrame:
         rows = self.quarantine.head(SAMPLE_ROWS).with_columns(pl.col("event_time", "known_at").dt.to_string("iso"))
         subject = self.pipeline.contract.subject
         return rows if subject is None else rows.with_columns(pl.lit(MASK).alias(subject))
+
+
+def _result(outcome: Outcome) -> dict[str, object]:
+    return {
+        "expectation": outcome.expectation,
+        "arguments": outcome.arguments,
+        "success": outcome.success,
+        "result": _finite(outcome.result),
+        "raised": outcome.raised,
+    }
+
+
+def _seen(outcome: Outcome) -> str:
+    if outcome.raised is not None:
+        return outcome.raised
+    result = outcome.result
+    if "element_count" in result:
+        return f"{_number(result['unexpected_count'])} of {_number(result['element_count'])} rows unexpected"
+    return str(result.get("observed_value", ""))[:VALUES_SHOWN]
+
+
+def _number(count: int) -> str:
+    """The count with its thousands apart."""
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _state(outcome: Outcome) -> str:

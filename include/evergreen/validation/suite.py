@@ -5,7 +5,10 @@ Great Expectations is imported inside the functions: it costs 3 to 8 CPU seconds
 
 from __future__ import annotations
 
+import importlib
 import logging
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,6 +31,11 @@ logger = logging.getLogger(__name__)
 POSITION = "evergreen_position"
 """Key of an expectation's meta that says where in the spec it stands; GX returns results in another order."""
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
+MASK = "•••"
+"""Stands for values of the column that names a person."""
+NUMBERS = re.compile(r"^(element|unexpected|missing)_(count|percent(_total|_nonmissing)?)$")
+"""Parts of GX's result that count values and never quote them."""
+OBSERVED_CHARACTERS = 100
 RESULT_FORMAT = {
     "result_format": "COMPLETE",
     # The rows themselves go to quarantine; values here would only be large, and may be personal.
@@ -50,7 +58,7 @@ class Outcome:
     unexpected: npt.NDArray[np.int64] | None
     """Positions of the rows it does not hold for; None unless it judges rows one by one."""
     result: Mapping[str, Any]
-    """GX's result: observed_value, or element_count, unexpected_count and so on."""
+    """GX's result: observed_value, or element_count, unexpected_count and so on; the subject's values masked."""
     raised: str | None = None
     """What GX raised instead of judging; then success is False."""
 
@@ -75,11 +83,13 @@ class Outcome:
         if self.success or self.judges_rows:
             return None
         seen = self.result.get("observed_value", self.result.get("unexpected_percent"))
-        return f"{self.reason} does not hold{'' if seen is None else f' (observed {seen})'}"
+        observed = "" if seen is None else f" (observed {str(seen)[:OBSERVED_CHARACTERS]})"
+        return f"{self.reason} does not hold{observed}"
 
 
 def build_suite(pipeline: Pipeline) -> ExpectationSuite:
     """The suite of the spec's expectations; ConfigurationError on an unknown name or bad arguments."""
+    _import_quietly()
     from great_expectations import ExpectationSuite
 
     suite = ExpectationSuite(name=pipeline.pipeline)
@@ -97,13 +107,23 @@ def evaluate(pipeline: Pipeline, rows: pl.DataFrame) -> list[Outcome]:
     An expectation that GX could not evaluate is an outcome too, with `raised`. Raises ConfigurationError
     as `build_suite` does.
     """
-    suite = build_suite(pipeline)
-    if not suite.expectations:
+    if not pipeline.validation.expectations:
         return []
+    suite = build_suite(pipeline)
     results: list[Any] = _batch(rows).validate(suite, result_format=RESULT_FORMAT).results
     entries = pipeline.validation.expectations
     by_position = {result.expectation_config.meta[POSITION]: result for result in results}
-    return [_outcome(entry, by_position[position]) for position, entry in enumerate(entries)]
+    subject = pipeline.contract.subject
+    return [_outcome(entry, by_position[position], subject) for position, entry in enumerate(entries)]
+
+
+def _import_quietly() -> None:
+    """Nothing; GX is imported, without its hundred lines of log and its use of deprecated modules."""
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("great_expectations")
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # sets itself to info
 
 
 def _expectation(pipeline: str, name: str, arguments: dict[str, object]) -> Any:
@@ -159,23 +179,30 @@ def _frame(rows: pl.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _outcome(entry: Mapping[str, dict[str, object]], result: Any) -> Outcome:
+def _outcome(entry: Mapping[str, dict[str, object]], result: Any, subject: str | None) -> Outcome:
     from great_expectations.util import convert_to_json_serializable
 
     ((name, arguments),) = entry.items()
+    columns = _columns(arguments)
     raised = _raised(result.exception_info)
     positions = result.result.get("unexpected_index_list")
     if raised is not None:
         logger.warning("%s could not be evaluated: %s", name, raised)
     return Outcome(
         expectation=name,
-        columns=_columns(arguments),
+        columns=columns,
         arguments=arguments,
         success=bool(result.success) and raised is None,
         unexpected=None if positions is None else np.asarray(positions, np.int64),
-        result=convert_to_json_serializable({k: v for k, v in result.result.items() if k != "unexpected_index_list"}),
+        result=convert_to_json_serializable(_without_values(result.result, masked=subject in columns)),
         raised=raised,
     )
+
+
+def _without_values(result: Mapping[str, Any], *, masked: bool) -> dict[str, Any]:
+    """The result without its long list of rows, and with nothing that quotes values if `masked`."""
+    kept = {key: value for key, value in result.items() if key != "unexpected_index_list"}
+    return {key: MASK if masked and not NUMBERS.match(key) else value for key, value in kept.items()}
 
 
 def _raised(info: Mapping[str, Any] | None) -> str | None:

@@ -51,7 +51,8 @@ def validate_day(pipeline: Pipeline, raw: RawBatch, lake: Lake) -> CleanBatch:
 
     Each day is judged alone; its quarantine, page and JSON are written whatever the verdict, its clean
     rows only when it passes. Raises ValidationFailed, after all days were judged, when one was refused;
-    ConfigurationError when an expectation is not one; NotFound or IntegrityError when a raw day is not there or was altered.
+    ConfigurationError when an expectation is not one; NotFound or IntegrityError when a raw day is gone
+    or was altered.
     """
     days = [_validate(pipeline, raw_day, lake) for raw_day in raw.days]
     refused = [day.report for day in days if day.clean is None]
