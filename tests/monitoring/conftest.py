@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -20,18 +21,19 @@ from evergreen.lake.tables import days_between
 from evergreen.pipeline import Pipeline
 
 FIRST_DAY = date(2026, 10, 1)
+LAST_DAY = date(2026, 10, 26)
 TRAIN_DAYS, VALIDATION_DAYS, HOLDOUT_DAYS, MATURES_AFTER = 14, 2, 2, 3
 
 
 @dataclass
 class World:
-    """Days of made-up features of a pipeline; `shift_from` on, amounts triple and a new category takes a third."""
+    """Days of made-up features; from each of `shifts` on, numbers triple and a new category takes a third."""
 
     pipeline: Pipeline
     lake: Lake
     make_model: Callable[..., Model]
     rows: int = 2000
-    shift_from: date = date.max
+    shifts: tuple[date, ...] = ()
     positives_a_day: int = 40
     written: dict[date, pl.DataFrame] = field(default_factory=dict)
 
@@ -45,7 +47,7 @@ class World:
 
     def features(self, day: date) -> pl.DataFrame:
         rng = np.random.default_rng(day.toordinal())
-        shifted = day >= self.shift_from
+        shifted = sum(day >= shift for shift in self.shifts)
         micros = np.sort(rng.integers(0, 86_400_000_000, self.rows))
         moments = pl.Series(micros, dtype=pl.Duration("us")) + start_of(day)
         columns: dict[str, object] = {
@@ -55,12 +57,12 @@ class World:
             "superseded_at": pl.Series([None] * self.rows, dtype=pl.Datetime("us", "UTC")),
         }
         for name in self.pipeline.features.numeric:
-            columns[name] = rng.gamma(2.0, 2.0, self.rows) * (3.0 if shifted else 1.0)
+            columns[name] = rng.gamma(2.0, 2.0, self.rows) * 3.0**shifted
         columns["hour"] = (micros // 3_600_000_000).astype(float)
         columns["weekday"] = np.full(self.rows, float(day.weekday()))
         for name in self.pipeline.features.categorical:
             values = rng.choice(["a", "b", "c"], self.rows, p=[0.6, 0.3, 0.1])
-            columns[name] = np.where(rng.random(self.rows) < 0.33, "new", values) if shifted else values
+            columns[name] = np.where(rng.random(self.rows) < 0.33, f"new {shifted}", values) if shifted else values
         return pl.DataFrame(columns)
 
     def champion(self, as_of_day: date) -> Model:
@@ -82,7 +84,9 @@ class World:
         manifest = {
             "as_of": end_of(as_of_day).isoformat(),
             **{f"{name}_days": [d.isoformat() for d in ends] for name, ends in days.items()},
-            "parts": {name: {"digest": hashlib.sha256(data).hexdigest(), "rows": rows} for name, (data, rows) in parts.items()},
+            "parts": {
+                name: {"digest": hashlib.sha256(data).hexdigest(), "rows": rows} for name, (data, rows) in parts.items()
+            },
         }
         text = json.dumps(manifest, sort_keys=True).encode()
         digest = hashlib.sha256(text).hexdigest()
@@ -113,7 +117,21 @@ class World:
         self.lake.table("labels", self.pipeline.pipeline).replace_day(reported, table)
 
 
+@pytest.fixture(scope="session")
+def history(fraud: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Ordinary days up to LAST_DAY in a lake that tests only copy."""
+    folder = tmp_path_factory.mktemp("history") / "lake"
+    world = World(fraud, Lake(folder.as_uri()), make_model=_no_model)
+    world.write(FIRST_DAY, LAST_DAY)
+    return world
+
+
 @pytest.fixture
-def world(fraud: Pipeline, lake: Lake, make_model: Callable[..., Model]) -> World:
-    """An unshifted history of the fraud pipeline that nothing was written of yet."""
-    return World(fraud, lake, make_model)
+def world(history: World, lake: Lake, make_model: Callable[..., Model]) -> World:
+    """A lake of one's own with ordinary days of the fraud pipeline up to LAST_DAY."""
+    shutil.copytree(history.lake.objects.root, lake.objects.root)
+    return World(history.pipeline, lake, make_model, written=dict(history.written))
+
+
+def _no_model(*_: object, **__: object) -> Model:
+    raise AssertionError("the shared history has no models")

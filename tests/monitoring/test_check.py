@@ -30,7 +30,7 @@ def test_ordinary_day_is_quiet_and_says_what_moved_most(world: Any) -> None:
 
 def test_shifted_day_alarms_and_names_the_columns(world: Any) -> None:
     model = world.champion(AS_OF)
-    world.shift_from = TODAY
+    world.shifts = (TODAY,)
     world.write(AS_OF, TODAY)
     report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
     drifted = {column.column for column in report.columns if column.drifted}
@@ -54,7 +54,7 @@ def test_one_weekday_against_three_weeks_is_not_drift(world: Any) -> None:
 
 def test_too_few_rows_give_no_verdict(world: Any) -> None:
     model = world.champion(AS_OF)
-    world.rows, world.shift_from = 35, TODAY
+    world.rows, world.shifts = 35, (TODAY,)
     world.write(AS_OF, TODAY)
     report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
     assert not report.drifted
@@ -86,8 +86,10 @@ def test_damaged_sketch_is_made_again(world: Any) -> None:
 def test_scores_that_were_served_are_preferred(world: Any) -> None:
     model = world.champion(AS_OF)
     world.write(AS_OF, TODAY)
-    served = world.written[TODAY].select("event_time", "known_at").with_columns(
-        version=pl.lit(model.version), score=pl.lit(0.875, pl.Float32)
+    served = (
+        world.written[TODAY]
+        .select("event_time", "known_at")
+        .with_columns(version=pl.lit(model.version), score=pl.lit(0.875, pl.Float32))
     )
     world.lake.table("predictions", world.pipeline.pipeline).replace_day(TODAY, served.to_arrow())
     report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
@@ -98,8 +100,10 @@ def test_scores_that_were_served_are_preferred(world: Any) -> None:
 def test_scores_of_another_version_do_not_count(world: Any) -> None:
     model = world.champion(AS_OF)
     world.write(AS_OF, TODAY)
-    served = world.written[TODAY].select("event_time", "known_at").with_columns(
-        version=pl.lit("another"), score=pl.lit(0.875, pl.Float32)
+    served = (
+        world.written[TODAY]
+        .select("event_time", "known_at")
+        .with_columns(version=pl.lit("another"), score=pl.lit(0.875, pl.Float32))
     )
     world.lake.table("predictions", world.pipeline.pipeline).replace_day(TODAY, served.to_arrow())
     assert not check_drift(world.pipeline, model, TODAY, TODAY, world.lake).drifted

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import date
 
-from evergreen.artifacts import ColumnDrift, DriftReport, Model
+from evergreen.artifacts import ColumnDrift, DriftReport, Model, ObjectRef
 from evergreen.lake.lake import Lake, start_of
 from evergreen.lake.tables import days_between
 from evergreen.monitoring.comparison import SCORE, Comparison, compare
@@ -41,37 +41,47 @@ class CurrentDays:
 def check_drift(pipeline: Pipeline, model: Model, first_day: date, last_day: date, lake: Lake) -> DriftReport:
     """How far features and scores of first_day..last_day (inclusive) moved from what `model` learned from.
 
-    Raises NotFound when a day's features were never built or the model's training set is gone, and
-    ValueError when the days are in the wrong order. The same lake gives the same report, to the byte.
+    The same lake gives the same report, to the byte. Raises NotFound when a day's features were never
+    built or the model's training set is gone, and ValueError when the days are in the wrong order.
     """
+    findings = find_drift(pipeline, model, first_day, last_day, lake)
+    logger.info("Checked %s from %s to %s: %s", pipeline.pipeline, first_day, last_day, findings.reason)
+    return as_report(findings, publish_report(findings, lake))
+
+
+def find_drift(pipeline: Pipeline, model: Model, first_day: date, last_day: date, lake: Lake) -> Findings:
+    """What `check_drift` reports, before it is drawn and published."""
     if last_day < first_day:
         raise ValueError(f"last_day {last_day} is before first_day {first_day}")
     reference = {**training_sketch(pipeline, model, lake), **holdout_scores(pipeline, model, lake)}
     current = look_at(pipeline, model, days_between(first_day, last_day), lake)
-    comparison = compare(
-        reference, current.sketch, pipeline.monitoring, unjudged=unjudged_features(pipeline, first_day, lake)
-    )
-    reason = explain(comparison, current.rows, pipeline.monitoring)
-    findings = Findings(
+    unjudged = unjudged_features(pipeline, first_day, lake)
+    comparison = compare(reference, current.sketch, pipeline.monitoring, unjudged=unjudged)
+    return Findings(
         pipeline=pipeline,
         version=model.version,
         days=(first_day, last_day),
         rows=current.rows,
         scores_from=current.scores_from,
+        reference=reference,
+        current=current.sketch,
         comparison=comparison,
-        reason=reason,
+        reason=explain(comparison, current.rows, pipeline.monitoring),
     )
-    logger.info("Checked %s from %s to %s: %s", pipeline.pipeline, first_day, last_day, reason)
+
+
+def as_report(findings: Findings, page: ObjectRef) -> DriftReport:
+    """The artifact of `findings`, whose page for people is `page`."""
     return DriftReport(
-        pipeline=pipeline.pipeline,
-        first_day=first_day,
-        last_day=last_day,
-        version=model.version,
-        rows=current.rows,
-        drifted=comparison.drifted,
-        reason=reason,
-        columns=comparison.columns,
-        report=publish_report(findings, reference, current.sketch, lake),
+        pipeline=findings.pipeline.pipeline,
+        first_day=findings.days[0],
+        last_day=findings.days[1],
+        version=findings.version,
+        rows=findings.rows,
+        drifted=findings.comparison.drifted,
+        reason=findings.reason,
+        columns=findings.comparison.columns,
+        report=page,
     )
 
 

@@ -19,7 +19,7 @@ MOST_PICTURES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a report says."""
+    """What a check found, and a report says."""
 
     pipeline: Pipeline
     version: str
@@ -27,18 +27,22 @@ class Findings:
     """First and last, inclusive."""
     rows: int
     scores_from: str
+    """Whose scores the current ones are, in plain words."""
+    reference: Sketch
+    """Features the model learned from, and its scores on the holdout."""
+    current: Sketch
     comparison: Comparison
     reason: str
 
 
-def publish_report(findings: Findings, reference: Sketch, current: Sketch, lake: Lake) -> ObjectRef:
+def publish_report(findings: Findings, lake: Lake) -> ObjectRef:
     """The page, now at reports/<pipeline>/drift/<last day>.html; the same findings give the same bytes."""
-    page = render_report(findings, reference, current)
+    page = render_report(findings)
     path = f"reports/{findings.pipeline.pipeline}/drift/{findings.days[1].isoformat()}.html"
     return lake.objects.put(path, page.encode())
 
 
-def render_report(findings: Findings, reference: Sketch, current: Sketch) -> str:
+def render_report(findings: Findings) -> str:
     """The page as HTML: verdict, columns from most to least moved, and pictures of the most moved."""
     import jinja2
 
@@ -47,20 +51,22 @@ def render_report(findings: Findings, reference: Sketch, current: Sketch) -> str
         found=findings,
         comparison=findings.comparison,
         monitoring=findings.pipeline.monitoring,
-        pictures=_pictures(findings.comparison, reference, current),
-        scores=_scores(reference, current),
+        pictures=_pictures(findings),
+        scores=_scores(findings.reference, findings.current),
     )
 
 
-def _pictures(comparison: Comparison, reference: Sketch, current: Sketch) -> Mapping[str, object]:
-    """Column -> SVG of the most moved columns, judged ones first; what SVG holds is already escaped."""
+def _pictures(findings: Findings) -> Mapping[str, object]:
+    """Column -> SVG of the most moved columns, judged ones first."""
     from markupsafe import Markup
 
     from evergreen.monitoring.pictures import bars
 
-    ranked = sorted(comparison.columns, key=lambda c: c.column in comparison.unjudged)
-    names = [c.column for c in ranked if current[c.column].rows][:MOST_PICTURES]
-    return {name: Markup(bars(reference[name], current[name])) for name in names}  # noqa: S704 matplotlib escapes text
+    names = [c.column for c in findings.comparison.columns if findings.current[c.column].rows][:MOST_PICTURES]
+    return {
+        name: Markup(bars(findings.reference[name], findings.current[name]))  # noqa: S704 matplotlib escapes text
+        for name in names
+    }
 
 
 def _scores(reference: Sketch, current: Sketch) -> object:

@@ -1,0 +1,72 @@
+"""What the brakes need to know from the lake: new labels, and hours spent on training."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import polars as pl
+
+from evergreen.artifacts import Receipt
+from evergreen.lake.lake import Lake, end_of, start_of
+from evergreen.lake.tables import days_between
+from evergreen.pipeline import Pipeline
+
+TRAINING_TASK = "train"
+
+
+def new_positives(pipeline: Pipeline, first: date, last: date, *, known_by: datetime, lake: Lake) -> int:
+    """How many events of first..last are labelled positive, as was known at `known_by`; 0 when last < first."""
+    if last < first:
+        return 0
+    positive = _positive_keys(pipeline, first, known_by, lake)
+    written = {d.day for d in lake.table("features", pipeline.pipeline).days(first, last)}
+    return sum(
+        _count_among(pipeline, day, positive, known_by, lake) for day in days_between(first, last) if day in written
+    )
+
+
+def training_hours(pipeline: Pipeline, month: date, lake: Lake) -> tuple[float, float]:
+    """Hours that training took in the calendar month of `month`, and those of the longest training ever.
+
+    Receipts are the witness, so a training that died without one is not counted.
+    """
+    folder = f"receipts/{pipeline.pipeline}"
+    paths = [path for path in lake.objects.list(folder) if _task(path) == TRAINING_TASK]
+    receipts = [Receipt.from_json(lake.objects.get(path)) for path in paths]
+    hours = [(receipt.started_at.date().replace(day=1), receipt.seconds / 3600) for receipt in receipts]
+    spent = sum(each for started, each in hours if started == month.replace(day=1))
+    return spent, max((each for _, each in hours), default=0.0)
+
+
+def _positive_keys(pipeline: Pipeline, first: date, known_by: datetime, lake: Lake) -> pl.DataFrame:
+    """One row a key whose latest label is 1: `key` string."""
+    reader = lake.read(
+        "labels",
+        pipeline.pipeline,
+        as_of=known_by,
+        since=start_of(first),
+        until=known_by,
+        columns=("key", "value", "known_at"),
+    )
+    labels = pl.DataFrame(reader.read_all()).cast({"key": pl.String, "value": pl.Int8})
+    latest = labels.sort("known_at", "value").group_by("key").agg(pl.col("value").last())
+    return latest.filter(pl.col("value") == 1).select("key")
+
+
+def _count_among(pipeline: Pipeline, day: date, positive: pl.DataFrame, known_by: datetime, lake: Lake) -> int:
+    key = pipeline.contract.key
+    reader = lake.read(
+        "features",
+        pipeline.pipeline,
+        as_of=known_by,
+        since=start_of(day),
+        until=end_of(day),
+        columns=(key,),
+    )
+    frames = (pl.DataFrame(batch).select(pl.col(key).cast(pl.String).alias("key")) for batch in reader)
+    return sum(frame.join(positive, on="key", how="semi").height for frame in frames)
+
+
+def _task(path: str) -> str:
+    """The task of receipts/<pipeline>/<run>/<task>/<try>.json, without the groups it is in."""
+    return path.split("/")[-2].rsplit(".", 1)[-1]

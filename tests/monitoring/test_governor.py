@@ -1,0 +1,221 @@
+"""The governor asks once a cause, says why not, and never spends beyond its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from evergreen.artifacts import DriftReport, Model, ObjectRef, Receipt, RetrainDecision
+from evergreen.lake.lake import Lake, end_of
+from evergreen.lake.receipts import write_receipt
+from evergreen.lake.tables import days_between
+from evergreen.monitoring.brakes import Brake, Signal
+from evergreen.monitoring.check import as_report, find_drift
+from evergreen.monitoring.governor import decide_retrain, govern
+
+AS_OF = date(2026, 10, 26)
+SHIFT = date(2026, 10, 28)
+ONE_DAY = timedelta(days=1)
+NOW = datetime(2027, 6, 1, tzinfo=UTC)
+PAGE = ObjectRef(path="page", digest="0" * 64, size_bytes=0)
+
+
+@dataclass
+class Version:
+    model: Model
+
+
+@dataclass
+class MemoryLedger:
+    """The ledger's decisions and versions, in memory."""
+
+    recorded: list[RetrainDecision] = field(default_factory=list)
+    registered: list[Version] = field(default_factory=list)
+
+    def decisions(self, pipeline_name: str) -> list[tuple[datetime, RetrainDecision]]:
+        return [(NOW, decision) for decision in self.recorded]
+
+    def record_decision(self, decision: RetrainDecision, *, at: datetime | None = None) -> None:
+        if decision not in self.recorded:
+            self.recorded.append(decision)
+
+    def versions(self, pipeline_name: str) -> Sequence[Version]:
+        return self.registered
+
+
+def _checked(world: Any, model: Model, day: date) -> DriftReport:
+    return as_report(find_drift(world.pipeline, model, day, day, world.lake), PAGE)
+
+
+def _decided(world: Any, model: Model, day: date, ledger: MemoryLedger) -> RetrainDecision:
+    world.write(AS_OF, day)
+    report = _checked(world, model, day)
+    return govern(world.pipeline, day, report, model, ledger, world.lake, now=NOW)
+
+
+def _paid(lake: Lake, day: date, hours: float, task: str = "train") -> None:
+    write_receipt(
+        lake,
+        Receipt(
+            pipeline="fraud",
+            run=f"scheduled__{day}",
+            task=task,
+            attempt=1,
+            inputs={},
+            spec_digest="0" * 64,
+            code_version="1",
+            started_at=end_of(day),
+            seconds=hours * 3600,
+            peak_memory_bytes=0,
+        ),
+    )
+
+
+def _brakes(*held: str) -> list[Brake]:
+    names = ("cooldown", "already_trained", "gpu_budget")
+    return [Brake(name=name, holds=name in held, why=f"{name} was found") for name in names]
+
+
+DRIFT = Signal(name="feature_drift", raised=True, why="3 features moved")
+
+
+def test_drift_without_brakes_retrains() -> None:
+    assert decide_retrain([DRIFT], _brakes()) == (True, "Retrain: 3 features moved, and no brake holds.")
+
+
+def test_one_brake_is_named_with_what_it_prevented() -> None:
+    retrain, reason = decide_retrain([DRIFT], _brakes("cooldown"))
+    assert not retrain
+    assert reason == (
+        "No retrain although 3 features moved: cooldown was found; without the brake 'cooldown' it would retrain."
+    )
+
+
+def test_two_brakes_each_hold_without_the_other() -> None:
+    retrain, reason = decide_retrain([DRIFT], _brakes("cooldown", "gpu_budget"))
+    assert not retrain
+    assert "without any one of the brakes 'cooldown', 'gpu budget' the others would still hold" in reason
+
+
+def test_no_signal_needs_no_brake() -> None:
+    calm = Signal(name="feature_drift", raised=False, why="features did not drift")
+    retrain, reason = decide_retrain([calm], _brakes("cooldown"))
+    assert not retrain
+    assert reason.startswith("No retrain: neither features nor scores drifted")
+
+
+def test_each_cause_is_retrained_for_exactly_once_in_sixty_days(world: Any) -> None:
+    world.shifts = (SHIFT, SHIFT + timedelta(days=30))
+    champion, ledger = world.champion(AS_OF), MemoryLedger()
+    for day in days_between(AS_OF + ONE_DAY, AS_OF + timedelta(days=60)):
+        if _decided(world, champion, day, ledger).retrain:
+            champion = world.champion(day)
+            ledger.registered.append(Version(champion))
+    asked = [decision.day for decision in ledger.recorded if decision.retrain]
+    assert asked == [shift + timedelta(days=7) for shift in world.shifts]
+    assert len(ledger.recorded) == 60
+
+
+def test_drift_too_young_to_learn_from_waits_and_says_until_when(world: Any) -> None:
+    world.shifts = (SHIFT,)
+    model = world.champion(AS_OF)
+    decision = _decided(world, model, SHIFT + ONE_DAY, MemoryLedger())
+    assert not decision.retrain
+    assert decision.signals == {"feature_drift": True, "score_drift": True}
+    assert decision.brakes["too_early"]
+    assert decision.brakes["too_few_new_labels"]
+    assert "first seen on 2026-10-28, and reach it on 2026-11-04" in decision.reason
+
+
+def test_quiet_day_is_recorded_too(world: Any) -> None:
+    model, ledger = world.champion(AS_OF), MemoryLedger()
+    decision = _decided(world, model, SHIFT, ledger)
+    assert ledger.recorded == [decision]
+    assert decision.signals == {"feature_drift": False, "score_drift": False}
+    assert set(decision.brakes) == {"cooldown", "already_trained", "too_early", "too_few_new_labels", "gpu_budget"}
+
+
+def test_deciding_again_gives_and_records_the_same(world: Any) -> None:
+    world.shifts = (SHIFT,)
+    model, ledger = world.champion(AS_OF), MemoryLedger()
+    day = SHIFT + timedelta(days=7)
+    first = _decided(world, model, day, ledger)
+    assert first.retrain
+    assert _decided(world, model, day, ledger) == first
+    assert ledger.recorded == [first]
+
+
+@pytest.fixture
+def ready(world: Any) -> tuple[Any, Model, date]:
+    """A world whose drift is old enough, labelled enough and unpaid for: nothing but a brake prevents a retrain."""
+    world.shifts = (SHIFT,)
+    return world, world.champion(AS_OF), SHIFT + timedelta(days=7)
+
+
+def test_cooldown_holds_after_an_earlier_retrain(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    ledger = MemoryLedger()
+    earlier = RetrainDecision(
+        pipeline="fraud", day=day - timedelta(days=3), retrain=True, reason="", signals={}, brakes={}
+    )
+    ledger.record_decision(earlier)
+    assert _held(_decided(world, model, day, ledger)) == {"cooldown"}
+    assert _decided(world, model, day + ONE_DAY, ledger).retrain
+
+
+def test_version_of_a_later_day_makes_a_retrain_needless(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    later = model.model_copy(update={"as_of": end_of(day + ONE_DAY), "version": "later"})
+    decision = _decided(world, model, day, MemoryLedger(registered=[Version(later)]))
+    assert _held(decision) == {"already_trained"}
+    assert "version later was already trained as of a later day" in decision.reason
+
+
+def test_too_few_positive_labels_hold(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    world.positives_a_day = 19
+    decision = _decided(world, model, day, MemoryLedger())
+    assert _held(decision) == {"too_few_new_labels"}
+    assert "95 positive labels of mature days the champion never saw are known, of 100 wanted" in decision.reason
+
+
+def test_labels_reported_after_the_day_do_not_count(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    world.write(AS_OF, day)
+    report = _checked(world, model, day)
+    early = end_of(SHIFT + ONE_DAY)
+    decision = govern(world.pipeline, day, report, model, MemoryLedger(), world.lake, now=early)
+    assert _held(decision) == {"too_few_new_labels"}
+
+
+def test_spent_budget_holds_and_other_months_and_tasks_do_not_count(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    _paid(world.lake, date(2026, 10, 12), 5.0)
+    _paid(world.lake, date(2026, 11, 1), 30.0, task="build_training_set")
+    _paid(world.lake, date(2026, 11, 2), 14.0)
+    assert _decided(world, model, day, MemoryLedger()).retrain
+    _paid(world.lake, date(2026, 11, 3), 1.5)
+    decision = _decided(world, model, day, MemoryLedger())
+    assert _held(decision) == {"gpu_budget"}
+    assert "took 15.50 of 20 hours and the next may take 14.00" in decision.reason
+
+
+def test_budget_is_never_exceeded(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    spec = world.pipeline
+    world.pipeline = spec.model_copy(update={"retraining": spec.retraining.model_copy(update={"cooldown_days": 0})})
+    ledger, spent = MemoryLedger(), 0.0
+    for today in days_between(day, date(2026, 11, 29)):
+        if _decided(world, model, today, ledger).retrain:
+            _paid(world.lake, today, 6.0)
+            spent += 6.0
+        assert spent <= spec.retraining.gpu_hours_per_month
+    assert spent == 18.0
+
+
+def _held(decision: RetrainDecision) -> set[str]:
+    return {name for name, holds in decision.brakes.items() if holds}
