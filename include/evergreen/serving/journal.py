@@ -1,0 +1,127 @@
+"""A file of acknowledged predictions that survives the process: one frame a request, torn ends recognised.
+
+    segment = frame(schema) frame(batch)*
+    frame   = length u32 | crc32 u32 | payload        (little endian)
+
+A payload is an Arrow IPC message. A frame is written by one write(), so killing the process loses
+nothing that was written; losing the machine's power may lose what its disk did not have yet.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from evergreen.errors import LakeUnavailable
+
+HEADER = struct.Struct("<II")
+SUFFIX = ".journal"
+NAME = re.compile(r"^(\d{9})\.journal$")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A journal file that nobody writes any more."""
+
+    path: Path
+
+    def read(self) -> pa.Table | None:
+        """Its rows in the order written; a torn end is left out, None when not even the schema is whole."""
+        frames = _frames(self.path.read_bytes())
+        head = next(frames, None)
+        if head is None:
+            return None
+        schema = pa.ipc.read_schema(pa.py_buffer(head))
+        batches = [pa.ipc.read_record_batch(pa.py_buffer(frame), schema) for frame in frames]
+        return pa.Table.from_batches(batches, schema)
+
+    def remove(self) -> None:
+        """Returns when the file is gone."""
+        self.path.unlink(missing_ok=True)
+
+
+class Journal:
+    """The segments of one folder, the last of which is being written. One thread at a time."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._schema = schema
+        self._file: int | None = None
+        self._size = 0
+        self._number = max((int(match[1]) for p in folder.iterdir() if (match := NAME.match(p.name))), default=0)
+
+    def append(self, rows: pa.Table) -> None:
+        """Returns when `rows` are in the journal; LakeUnavailable, and nothing written, when they cannot be."""
+        batch = rows.cast(self._schema).combine_chunks().to_batches()[0]
+        frame = _frame(batch.serialize())
+        try:
+            if self._file is None:
+                self._open()
+            self._write(frame)
+        except OSError as error:
+            raise LakeUnavailable(
+                f"Journal {self._folder}",
+                found=error.strerror or str(error),
+                wanted="room for one more prediction",
+                remedy="Free space or mend permissions there; no prediction is given that could be lost.",
+            ) from error
+
+    def seal(self) -> None:
+        """Returns when everything written so far is in sealed segments."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def sealed(self) -> list[Segment]:
+        """Segments nobody writes, oldest first."""
+        paths = sorted(p for p in self._folder.iterdir() if NAME.match(p.name))
+        return [Segment(p) for p in paths if self._file is None or p != self._path]
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"{self._number:09d}{SUFFIX}"
+
+    def _open(self) -> None:
+        self._number += 1
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._size = 0
+        try:
+            self._write(_frame(self._schema.serialize()))
+        except OSError:
+            self.seal()
+            raise
+
+    def _write(self, frame: bytes) -> None:
+        """One whole frame, or none: a part of one would hide the frames after it from a reader."""
+        assert self._file is not None
+        try:
+            if os.write(self._file, frame) != len(frame):
+                raise OSError(28, os.strerror(28))  # ENOSPC, which a short write to a file means
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(frame)
+
+
+def _frame(payload: pa.Buffer) -> bytes:
+    data = payload.to_pybytes()
+    return HEADER.pack(len(data), zlib.crc32(data)) + data
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    start = 0
+    while start + HEADER.size <= len(data):
+        length, crc = HEADER.unpack_from(data, start)
+        payload = data[start + HEADER.size : start + HEADER.size + length]
+        if len(payload) < length or zlib.crc32(payload) != crc:
+            return
+        yield payload
+        start += HEADER.size + length
