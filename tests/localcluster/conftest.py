@@ -17,7 +17,7 @@ from evergreen.localcluster.server_process import LocalCluster
 __all__ = ["local_cluster"]
 
 NODES = ("name=local-0,cpu=4,memory=8Gi,nvidia.com/gpu=1,label:pool=gpu",)
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Pods:

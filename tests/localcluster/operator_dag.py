@@ -37,6 +37,7 @@ def pod_task(task_id: str, program: str, *, deferrable: bool) -> KubernetesPodOp
 with DAG("pods", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
     pod_task("sync-good", GOOD, deferrable=False)
     pod_task("deferred-good", GOOD, deferrable=True)
+    pod_task("sync-cut", GOOD.replace("step", "cut"), deferrable=False)
     pod_task("sync-bad", BAD, deferrable=False)
     pod_task("deferred-bad", BAD, deferrable=True)
 

@@ -105,6 +105,7 @@ def test_name_that_is_taken_is_409(pods: Any) -> None:
         ({"spec": pod_body("x", name="Base")["spec"]}, "spec.containers[0].name"),
         ({"spec": pod_body("x", image="")["spec"]}, "spec.containers[0].image"),
         ({"spec": pod_body("x", resources={"limits": {"memory": "1GiB"}})["spec"]}, "spec.containers[0].resources"),
+        ({"spec": {**pod_body("x")["spec"], "volumes": [{"name": "../up", "emptyDir": {}}]}}, "spec.volumes[0].name"),
         (
             {"spec": pod_body("x", resources={"limits": {"cpu": "1"}, "requests": {"cpu": "2"}})["spec"]},
             "spec.containers[0].resources.requests",
@@ -191,11 +192,13 @@ def test_watch_tells_the_whole_life_of_a_pod_in_order(pods: Any, api: CoreV1Api)
     pods.python("watched", "", labels={"app": "w"})
     pods.phase("watched", "Succeeded")
     api.delete_namespaced_pod("watched", "default")
-    seen = list(
-        watch.Watch().stream(
-            api.list_namespaced_pod, "default", label_selector="app=w", resource_version=revision, timeout_seconds=1
-        )
-    )
+    watcher, seen = watch.Watch(), []
+    for event in watcher.stream(
+        api.list_namespaced_pod, "default", label_selector="app=w", resource_version=revision, timeout_seconds=10
+    ):
+        seen.append(event)
+        if event["type"] == "DELETED":
+            watcher.stop()
     types = [event["type"] for event in seen]
     assert types[0] == "ADDED"
     assert types[-1] == "DELETED"
@@ -208,8 +211,8 @@ def test_watch_tells_the_whole_life_of_a_pod_in_order(pods: Any, api: CoreV1Api)
 
 
 def test_watch_delivers_at_once_and_ends_at_its_timeout(pods: Any, api: CoreV1Api) -> None:
-    threading.Timer(0.3, lambda: pods.python("sudden", "")).start()
-    stream = watch.Watch().stream(api.list_namespaced_pod, "default", timeout_seconds=2)
+    threading.Timer(0.2, lambda: pods.python("sudden", "")).start()
+    stream = watch.Watch().stream(api.list_namespaced_pod, "default", timeout_seconds=1)
     assert next(stream)["object"].metadata.name == "sudden"
     assert {event["object"].metadata.name for event in stream} == {"sudden"}
 
@@ -253,6 +256,24 @@ def test_namespaces_can_be_made_and_separate_their_pods(api: CoreV1Api) -> None:
     assert {namespace.metadata.name for namespace in api.list_namespace().items} >= {"default", "team"}
     assert len(api.list_pod_for_all_namespaces(field_selector="metadata.name=same").items) == 2
     api.delete_namespaced_pod("same", "team", grace_period_seconds=0)
+
+
+def test_names_that_would_leave_their_directory_are_refused(api: CoreV1Api) -> None:
+    for call in (
+        lambda: api.create_namespace({"metadata": {"name": "../up"}}),
+        lambda: api.create_namespaced_secret("default", {"metadata": {"name": "s"}, "stringData": {"../up": "x"}}),
+        lambda: api.create_namespaced_config_map("default", {"metadata": {"name": "c"}, "data": {"..": "x"}}),
+    ):
+        with pytest.raises(ApiException) as refusal:
+            call()
+        assert refusal.value.status == 422
+
+
+def test_what_is_not_supported_says_so(pods: Any, cluster: LocalCluster) -> None:
+    pods.python("plain", "")
+    _, token = read_kubeconfig(cluster.kubeconfig)
+    for path in ("/api/v1/namespaces/default/pods/plain/exec", "/api/v1/namespaces/default/pods?dryRun=All"):
+        assert refusal_of(cluster, path, f"Bearer {token}", b"{}")["code"] == 501
 
 
 def test_version_and_discovery_answer(raw_client: client.ApiClient) -> None:

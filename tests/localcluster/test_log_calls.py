@@ -9,7 +9,7 @@ from kubernetes import client, watch
 from kubernetes.client import ApiException, CoreV1Api
 
 NUMBERS = "for i in range({count}): print(i, 'x' * (i % 97))"
-SLOW = "import time\nfor i in range(20): print(i); time.sleep(0.05)"
+SLOW = "import time\nfor i in range(20): print(i); time.sleep(0.03)"
 
 GOODBYE = """
 import signal, sys, time

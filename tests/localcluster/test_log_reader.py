@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -98,3 +99,31 @@ def test_output_without_newlines_does_not_pile_up(tmp_path: Path) -> None:
     lines = (tmp_path / "log").read_bytes().splitlines()
     assert len(lines) >= 2
     assert sum(len(line) - 31 for line in lines) == total
+
+
+def test_full_disk_loses_lines_but_never_blocks_and_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_end, write_end = os.pipe()
+    writer = LogWriter(tmp_path / "log")
+    write = os.write
+
+    def pump(text: bytes) -> None:
+        write(write_end, text)
+        assert writer.pump(read_end)
+
+    def no_space(descriptor: int, text: bytes) -> int:
+        if len(text) > 40:
+            return write(descriptor, text[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pump(b"before\n")
+    monkeypatch.setattr(os, "write", no_space)
+    pump(b"lost\nlost too\n")
+    monkeypatch.undo()
+    pump(b"after\n")
+    writer.close()
+    for end in (read_end, write_end):
+        os.close(end)
+    lines = (tmp_path / "log").read_bytes().splitlines()
+    assert [line[31:] for line in lines] == [b"before", b"[2 lines lost: disk full]", b"after"]

@@ -12,7 +12,7 @@ def test_container_over_its_memory_limit_is_killed_with_137(pods: Any) -> None:
     ended = pods.ended("greedy")
     assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
     assert pods.read("greedy").status.phase == "Failed"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_memory_of_child_processes_counts(pods: Any) -> None:
