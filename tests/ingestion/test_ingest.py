@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -14,8 +15,11 @@ from evergreen.errors import DataError, LakeUnavailable
 from evergreen.ingestion.ingest import ingest_day
 from evergreen.ingestion.source import Extract, Source
 from evergreen.ingestion.sql import open_source
-from evergreen.lake.lake import Lake
+from evergreen.lake.lake import Lake, end_of
 from evergreen.pipeline import Pipeline
+from evergreen.samples.config import SampleConfig
+from evergreen.samples.database import write_days
+from evergreen.samples.simulator import simulate_day
 
 DAY = date(2026, 11, 2)
 BEFORE = date(2026, 11, 1)
@@ -184,3 +188,17 @@ def test_unwritable_lake_is_said_plainly(database, source: Source, fraud: Pipeli
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LakeUnavailable, match="nothing was half-written"):
         ingest_day(fraud, source, DAY, Lake((tmp_path / "file" / "lake").as_uri()))
+
+
+def test_sample_days_arrive_whole_and_late_rows_catch_up(new_database, fraud: Pipeline, lake: Lake) -> None:
+    """What the sample source learns of a day by its end comes first, the rest when the next day is ingested."""
+    url = new_database("samples").url
+    config = SampleConfig(rows_per_day=2000)
+    write_days(url, config, BEFORE, BEFORE, known_until=end_of(BEFORE))
+    source = open_source(fraud, url)
+    first = ingest_day(fraud, source, BEFORE, lake)
+    write_days(url, config, BEFORE, DAY, known_until=end_of(DAY))
+    second = ingest_day(fraud, source, DAY, lake)
+    learned = simulate_day(config, BEFORE).transactions.filter(pl.col("known_at") <= end_of(DAY)).height
+    assert [d.day for d in second.days] == [DAY, BEFORE]
+    assert second.days[1].rows == learned > first.days[0].rows

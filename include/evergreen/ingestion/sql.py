@@ -44,10 +44,12 @@ def open_source(pipeline: Pipeline, url: str) -> Source:
         raise _not_a_url("text that is no URL") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise _not_a_url(f"{parsed.get_backend_name()}://")
+    if "@" in (parsed.host or ""):
+        raise _not_a_url("an @ in the host, perhaps of a password that is not percent-encoded")
     parsed = parsed.set(drivername="postgresql").difference_update_query(["__extra__"])
     defaults = {"connect_timeout": str(CONNECT_TIMEOUT_SECONDS), "application_name": "evergreen"}
     parsed = parsed.update_query_dict({k: v for k, v in defaults.items() if k not in parsed.query})
-    host = parsed.host or parsed.query.get("host", "localhost")
+    host = parsed.query.get("host", parsed.host or "localhost")
     return PostgresSource(
         pipeline=pipeline,
         url=parsed.render_as_string(hide_password=False),
@@ -149,6 +151,6 @@ def _not_a_url(found: str) -> ConfigurationError:
     return ConfigurationError(
         "URL of the source database",
         found=found,
-        wanted="postgresql://user:password@host:port/database",
+        wanted="postgresql://user:password@host:port/database, with @ : / in a password as %40 %3A %2F",
         remedy="Correct the connection that the spec's source.connection names.",
     )

@@ -107,11 +107,11 @@ def _gone(where: str, error: Exception | str) -> SourceUnavailable:
 
 
 def _first_line(text: str) -> str:
-    """The first line, from PostgreSQL's own word on, at a length a person reads."""
+    """The first line, from PostgreSQL's own word on; of a long one, both ends."""
     line = (text.splitlines() or [""])[0]
     for sign in ("ERROR:", "FATAL:"):
         line = line.rpartition(sign)[2].strip()
-    return line if len(line) <= 120 else line[:117] + "..."
+    return line if len(line) <= 120 else f"{line[:40]} ... {line[-75:]}"
 
 
 def table_missing(table: str, where: str) -> ConfigurationError:
