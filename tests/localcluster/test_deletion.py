@@ -45,11 +45,17 @@ def wait_for_log(pods: Any, name: str, line: str) -> None:
         time.sleep(0.05)
 
 
+def wait_for_family(pods: Any, uid: str) -> None:
+    """Wait until the process, its two children and the daemon with its own child are all there."""
+    wait_for_log(pods, "family", "family complete")
+    while len(processes_of(uid)) < 5:
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("grace_seconds", [0, 5], ids=["at once", "with grace"])
 def test_no_process_outlives_its_pod_not_even_daemons(pods: Any, grace_seconds: int) -> None:
     uid = pods.python("family", FAMILY).metadata.uid
-    wait_for_log(pods, "family", "family complete")
-    assert len(processes_of(uid)) == 5
+    wait_for_family(pods, uid)
     pods.api.delete_namespaced_pod("family", "default", grace_period_seconds=grace_seconds)
     pods.gone("family")
     assert processes_of(uid) == []
@@ -129,7 +135,7 @@ def test_name_can_be_used_again_after_deletion(pods: Any) -> None:
 
 def test_stopped_cluster_leaves_no_process_behind(local_cluster: LocalCluster, own_pods: Any) -> None:
     uid = own_pods.python("family", FAMILY).metadata.uid
-    wait_for_log(own_pods, "family", "family complete")
+    wait_for_family(own_pods, uid)
     local_cluster.stop()
     assert processes_of(uid) == []
     local_cluster.start()
