@@ -121,7 +121,7 @@ class World:
 def history(fraud: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Ordinary days up to LAST_DAY in a lake that tests only copy."""
     folder = tmp_path_factory.mktemp("history") / "lake"
-    world = World(fraud, Lake(folder.as_uri()), make_model=_no_model)
+    world = World(_with_few_features(fraud), Lake(folder.as_uri()), make_model=_no_model)
     world.write(FIRST_DAY, LAST_DAY)
     return world
 
@@ -131,6 +131,12 @@ def world(history: World, lake: Lake, make_model: Callable[..., Model]) -> World
     """A lake of one's own with ordinary days of the fraud pipeline up to LAST_DAY."""
     shutil.copytree(history.lake.objects.root, lake.objects.root)
     return World(history.pipeline, lake, make_model, written=dict(history.written))
+
+
+def _with_few_features(pipeline: Pipeline) -> Pipeline:
+    numeric = ("amount", "hour", "weekday", "card_count_7d", "card_sum_1h")
+    few = pipeline.features.model_copy(update={"numeric": numeric, "categorical": ("channel", "mcc")})
+    return pipeline.model_copy(update={"features": few})
 
 
 def _no_model(*_: object, **__: object) -> Model:

@@ -196,12 +196,12 @@ def test_spent_budget_holds_and_other_months_and_tasks_do_not_count(ready: tuple
     world, model, day = ready
     _paid(world.lake, date(2026, 10, 12), 5.0)
     _paid(world.lake, date(2026, 11, 1), 30.0, task="build_training_set")
-    _paid(world.lake, date(2026, 11, 2), 14.0)
+    _paid(world.lake, date(2026, 11, 2), 9.0)
     assert _decided(world, model, day, MemoryLedger()).retrain
-    _paid(world.lake, date(2026, 11, 3), 1.5)
+    _paid(world.lake, date(2026, 11, 3), 3.0)
     decision = _decided(world, model, day, MemoryLedger())
     assert _held(decision) == {"gpu_budget"}
-    assert "took 15.50 of 20 hours and the next may take 14.00" in decision.reason
+    assert "took 12.00 of 20 hours and the next may take 9.00" in decision.reason
 
 
 def test_budget_is_never_exceeded(ready: tuple[Any, Model, date]) -> None:
@@ -209,7 +209,7 @@ def test_budget_is_never_exceeded(ready: tuple[Any, Model, date]) -> None:
     spec = world.pipeline
     world.pipeline = spec.model_copy(update={"retraining": spec.retraining.model_copy(update={"cooldown_days": 0})})
     ledger, spent = MemoryLedger(), 0.0
-    for today in days_between(day, date(2026, 11, 29)):
+    for today in days_between(day, day + timedelta(days=6)):
         if _decided(world, model, today, ledger).retrain:
             _paid(world.lake, today, 6.0)
             spent += 6.0

@@ -12,6 +12,7 @@ from evergreen.lake.tables import days_between
 from evergreen.monitoring.comparison import SCORE, Comparison, compare
 from evergreen.monitoring.dependencies import calendar_features, unsettled_features
 from evergreen.monitoring.kept_sketches import (
+    built_days,
     day_scores,
     day_sketch,
     holdout_scores,
@@ -87,12 +88,13 @@ def as_report(findings: Findings, page: ObjectRef) -> DriftReport:
 
 def look_at(pipeline: Pipeline, model: Model, days: list[date], lake: Lake) -> CurrentDays:
     """The features of `days` and the scores `model` served on them, or would have when it served too few."""
-    features = merge([day_sketch(pipeline, day, lake) for day in days])
+    built = built_days(pipeline, days, lake)
+    features = merge([day_sketch(pipeline, day, lake) for day in built])
     served = served_scores(pipeline, model, days, lake)
     if served[SCORE].rows >= pipeline.monitoring.min_rows:
         scores, scores_from = served, "scores as they were served"
     else:
-        scores = merge([day_scores(pipeline, model, day, lake) for day in days])
+        scores = merge([day_scores(pipeline, model, day, lake) for day in built])
         scores_from = "scores of the model on these days' features, as it served too few of them"
     rows = max((part.rows for part in features.values()), default=0)
     return CurrentDays(sketch={**features, **scores}, rows=rows, scores_from=scores_from)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from evergreen.artifacts import DriftReport, Model
+from evergreen.artifacts import DriftReport, Model, TableDay
 from evergreen.lake.lake import Lake
 from evergreen.lake.tables import days_between
 from evergreen.monitoring.comparison import SCORE, compare
-from evergreen.monitoring.kept_sketches import built, day_scores, day_sketch, holdout_scores
+from evergreen.monitoring.kept_sketches import day_scores, day_sketch, holdout_scores
 from evergreen.monitoring.sketch import Sketch, merge
 from evergreen.monitoring.training_folder import TrainingFolder
 from evergreen.pipeline import Pipeline
@@ -37,37 +38,40 @@ def find_episode(pipeline: Pipeline, model: Model, report: DriftReport, lake: La
     learned_day = TrainingFolder.of(model, lake).train_days[1]
     if not names:
         return Episode(began=None, learned_day=learned_day)
-    reference = _newest_learned(pipeline, model, learned_day, names, lake)
-    length = report.last_day - report.first_day
-    last = report.last_day
-    if not _unlike(pipeline, model, reference, last - length, last, lake):
-        return Episode(began=None, learned_day=learned_day)
-    written = {d.day for d in lake.table("features", pipeline.pipeline).days(learned_day, last)}
-    while (
-        last - ONE_DAY - length > learned_day
-        and written.issuperset(days_between(last - ONE_DAY - length, last - ONE_DAY))
-        and _unlike(pipeline, model, reference, last - ONE_DAY - length, last - ONE_DAY, lake)
-    ):
+    reference = _newest_learned(pipeline, model, names, lake)
+    built = lake.table("features", pipeline.pipeline).days(learned_day + ONE_DAY, report.last_day)
+    days = (report.last_day - report.first_day).days + 1
+    began = None
+    for window in _windows(built, report.last_day, days):
+        if not _unlike(pipeline, model, reference, window, lake):
+            break
+        began = window[-1].day
+    return Episode(began=began, learned_day=learned_day)
+
+
+def _windows(built: list[TableDay], last: date, days: int) -> Iterator[list[TableDay]]:
+    """Windows of `days` days, the first ending on `last`, each one day earlier, up to the first gap."""
+    by_day = {table_day.day: table_day for table_day in built}
+    while by_day.keys() >= set(wanted := days_between(last - ONE_DAY * (days - 1), last)):
+        yield [by_day[day] for day in wanted]
         last -= ONE_DAY
-    return Episode(began=last, learned_day=learned_day)
 
 
-def _newest_learned(pipeline: Pipeline, model: Model, learned_day: date, names: list[str], lake: Lake) -> Sketch:
+def _newest_learned(pipeline: Pipeline, model: Model, names: list[str], lake: Lake) -> Sketch:
     """The named columns on the newest training days, as many as give `min_rows` rows, and the holdout's scores."""
-    folder = TrainingFolder.of(model, lake)
+    learned = lake.table("features", pipeline.pipeline).days(*TrainingFolder.of(model, lake).train_days)
     days: list[Sketch] = []
-    rows, day = 0, learned_day
-    while day >= folder.train_days[0] and rows < pipeline.monitoring.min_rows:
-        days.append(day_sketch(pipeline, day, lake))
-        rows += built(pipeline, day, lake).rows
-        day -= ONE_DAY
-    sketch = dict(merge(days)) | (dict(holdout_scores(pipeline, model, lake)) if SCORE in names else {})
-    return {name: sketch[name] for name in names}
+    rows = 0
+    while learned and rows < pipeline.monitoring.min_rows:
+        newest = learned.pop()
+        days.append(day_sketch(pipeline, newest, lake))
+        rows += newest.rows
+    sketch = {**merge(days), **(holdout_scores(pipeline, model, lake) if SCORE in names else {})}
+    return {name: sketch[name] for name in names if name in sketch}
 
 
-def _unlike(pipeline: Pipeline, model: Model, reference: Sketch, first: date, last: date, lake: Lake) -> bool:
-    days = days_between(first, last)
-    looked = merge([day_sketch(pipeline, day, lake) for day in days])
+def _unlike(pipeline: Pipeline, model: Model, reference: Sketch, window: list[TableDay], lake: Lake) -> bool:
+    looked = merge([day_sketch(pipeline, built, lake) for built in window])
     if SCORE in reference:
-        looked = {**looked, **merge([day_scores(pipeline, model, day, lake) for day in days])}
+        looked = {**looked, **merge([day_scores(pipeline, model, built, lake) for built in window])}
     return compare(reference, {name: looked[name] for name in reference}, pipeline.monitoring).drifted

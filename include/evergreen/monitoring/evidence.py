@@ -8,7 +8,6 @@ import polars as pl
 
 from evergreen.artifacts import Receipt
 from evergreen.lake.lake import Lake, end_of, start_of
-from evergreen.lake.tables import days_between
 from evergreen.pipeline import Pipeline
 
 TRAINING_TASK = "train"
@@ -18,11 +17,13 @@ def new_positives(pipeline: Pipeline, first: date, last: date, *, known_by: date
     """How many events of first..last are labelled positive, as was known at `known_by`; 0 when last < first."""
     if last < first:
         return 0
+    key = pipeline.contract.key
     positive = _positive_keys(pipeline, first, known_by, lake)
-    written = {d.day for d in lake.table("features", pipeline.pipeline).days(first, last)}
-    return sum(
-        _count_among(pipeline, day, positive, known_by, lake) for day in days_between(first, last) if day in written
+    events = lake.read(
+        "features", pipeline.pipeline, as_of=known_by, since=start_of(first), until=end_of(last), columns=(key,)
     )
+    frames = (pl.DataFrame(batch).select(pl.col(key).cast(pl.String).alias("key")) for batch in events)
+    return sum(frame.join(positive, on="key", how="semi").height for frame in frames)
 
 
 def training_hours(pipeline: Pipeline, month: date, lake: Lake) -> tuple[float, float]:
@@ -51,20 +52,6 @@ def _positive_keys(pipeline: Pipeline, first: date, known_by: datetime, lake: La
     labels = pl.DataFrame(reader.read_all()).cast({"key": pl.String, "value": pl.Int8})
     latest = labels.sort("known_at", "value").group_by("key").agg(pl.col("value").last())
     return latest.filter(pl.col("value") == 1).select("key")
-
-
-def _count_among(pipeline: Pipeline, day: date, positive: pl.DataFrame, known_by: datetime, lake: Lake) -> int:
-    key = pipeline.contract.key
-    reader = lake.read(
-        "features",
-        pipeline.pipeline,
-        as_of=known_by,
-        since=start_of(day),
-        until=end_of(day),
-        columns=(key,),
-    )
-    frames = (pl.DataFrame(batch).select(pl.col(key).cast(pl.String).alias("key")) for batch in reader)
-    return sum(frame.join(positive, on="key", how="semi").height for frame in frames)
 
 
 def _task(path: str) -> str:

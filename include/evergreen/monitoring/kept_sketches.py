@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 MOST_SCORED_ROWS = 50_000
 
 
-def day_sketch(pipeline: Pipeline, day: date, lake: Lake) -> Sketch:
-    """The features of one day as they were known at its end; NotFound when they were never built."""
+def day_sketch(pipeline: Pipeline, built: TableDay, lake: Lake) -> Sketch:
+    """The features of one day as they were known at its end."""
     features = pipeline.features
     names = (*features.numeric, *features.categorical)
 
     def make() -> Sketch:
-        frames = day_frames("features", pipeline, day, lake, names)
+        frames = day_frames("features", pipeline, built.day, lake, names)
         return sketch_frames(frames, numeric=features.numeric, categorical=features.categorical)
 
-    return _kept(lake, pipeline, built(pipeline, day, lake).digest, names, make)
+    return _kept(lake, pipeline, built.digest, names, make)
 
 
 def training_sketch(pipeline: Pipeline, model: Model, lake: Lake) -> Sketch:
@@ -68,16 +68,15 @@ def holdout_scores(pipeline: Pipeline, model: Model, lake: Lake) -> Sketch:
     return _kept(lake, pipeline, f"scores-{model.version}-holdout", (SCORE,), make)
 
 
-def day_scores(pipeline: Pipeline, model: Model, day: date, lake: Lake) -> Sketch:
+def day_scores(pipeline: Pipeline, model: Model, built: TableDay, lake: Lake) -> Sketch:
     """The model's scores on one day's features, at most 50,000 rows evenly spaced; columns: SCORE."""
-    table_day = built(pipeline, day, lake)
 
     def make() -> Sketch:
         scorer = Scorer.load(lake, model.uri, model.digest)
-        frames = day_frames("features", pipeline, day, lake, _inputs(scorer))
-        return _scored(scorer, frames, rows=table_day.rows)
+        frames = day_frames("features", pipeline, built.day, lake, _inputs(scorer))
+        return _scored(scorer, frames, rows=built.rows)
 
-    return _kept(lake, pipeline, f"scores-{model.version}-{table_day.digest}", (SCORE,), make)
+    return _kept(lake, pipeline, f"scores-{model.version}-{built.digest}", (SCORE,), make)
 
 
 def served_scores(pipeline: Pipeline, model: Model, days: Sequence[date], lake: Lake) -> Sketch:
@@ -102,17 +101,18 @@ def day_frames(zone: str, pipeline: Pipeline, day: date, lake: Lake, columns: Se
         yield pl.DataFrame(batch)
 
 
-def built(pipeline: Pipeline, day: date, lake: Lake) -> TableDay:
-    """The day of the features table; NotFound when it was never built."""
-    found = lake.table("features", pipeline.pipeline).day(day)
-    if found is None:
+def built_days(pipeline: Pipeline, days: Sequence[date], lake: Lake) -> list[TableDay]:
+    """The days as the features table has them; NotFound when one was never built."""
+    found = {d.day: d for d in lake.table("features", pipeline.pipeline).days(min(days), max(days))}
+    missing = [day for day in days if day not in found]
+    if missing:
         raise NotFound(
             f"Features of {pipeline.pipeline}",
-            found=f"none for {day}",
+            found=f"none for {missing[0]}",
             wanted="every day that is checked",
-            remedy=f"Run or backfill {pipeline.pipeline}.ingest_data for {day}.",
+            remedy=f"Run or backfill {pipeline.pipeline}.ingest_data for {missing[0]}.",
         )
-    return found
+    return [found[day] for day in days]
 
 
 def _sketch_training(pipeline: Pipeline, folder: TrainingFolder, lake: Lake) -> Sketch:
