@@ -114,11 +114,11 @@ def serving_at(pipeline: str, time: datetime) -> None:
 def rollback(pipeline: str, reason: str) -> None:
     """Put back the model that served before the current one."""
     from evergreen.deployment.rollout import HttpServing, roll_back
+    from evergreen.ledger.anchor import write_anchor
 
-    settings = _settings()
-    deployment = roll_back(
-        pipeline, HttpServing(settings.serving_url), _ledger(), _lake(), actor=getpass.getuser(), reason=reason
-    )
+    ledger, lake, serving = _ledger(), _lake(), HttpServing(_settings().serving_url)
+    deployment = roll_back(pipeline, serving, ledger, lake, actor=getpass.getuser(), reason=reason)
+    write_anchor(ledger, lake)
     click.echo(f"{pipeline} serves {deployment.to_version} again (was {deployment.from_version})")
 
 

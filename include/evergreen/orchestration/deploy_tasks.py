@@ -64,6 +64,7 @@ def roll_out(pipeline: str, chosen: Proven) -> Proven:
             reason=stage.params.get("reason") or ("chosen by hand" if by_hand else "approved by the gate"),
             allow_older=by_hand,
         )
+        stage.anchor()
         day = (deployment.at if by_hand else taken(chosen, Model).as_of).date().isoformat()
         event = get_current_context()["outlet_events"][deployed_asset(stage.pipeline)]
         event.add_partitions(day)

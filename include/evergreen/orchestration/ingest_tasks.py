@@ -15,7 +15,7 @@ def extract_day(pipeline: str) -> Proven:
     """Stream the day, and days that got late rows, from the source into the raw zone."""
     with proof(pipeline) as stage:
         from evergreen.ingestion.ingest import ingest_day
-        from evergreen.ingestion.open import open_source
+        from evergreen.ingestion.sql import open_source
 
         source = open_source(stage.pipeline, connection_url(stage.pipeline.source.connection))
         return stage.finish(ingest_day(stage.pipeline, source, stage.day, stage.lake))

@@ -9,7 +9,6 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from evergreen.artifacts import DriftReport, Model, RetrainDecision
-from evergreen.lake.lake import end_of
 from evergreen.orchestration.proof import Proven, Stage, proof, taken
 
 logger = logging.getLogger(__name__)
@@ -19,17 +18,23 @@ logger = logging.getLogger(__name__)
 def check_drift(pipeline: str) -> Proven:
     """Compare the window's features and scores with what the champion learned from."""
     with proof(pipeline) as stage:
+        from evergreen.features.build import refresh_features
         from evergreen.monitoring.check import check_drift as check
+        from evergreen.monitoring.latest import keep_report
 
         model = _champion(stage)
         first, last = _window(stage)
+        refresh_features(stage.pipeline, stage.lake, first, last)
         report = check(stage.pipeline, model, first, last, stage.lake)
+        keep_report(report, stage.lake)
         logger.info("%s", report.reason)
         return stage.finish(report, Model=model)
 
 
 def _champion(stage: Stage) -> Model:
     """What served at the end of the day, else what serves now."""
+    from evergreen.lake.lake import end_of
+
     name = stage.pipeline.pipeline
     serving = (stage.ledger.serving_at(name, end_of(stage.day)) if stage.is_backfill else None) or stage.ledger.current(
         name
@@ -62,6 +67,7 @@ def decide_retrain(pipeline: str, checked: Proven) -> Proven:
             stage.lake,
             now=datetime.now(UTC),
         )
+        stage.anchor()
         logger.info("%s: %s", "retrain" if decision.retrain else "no retrain", decision.reason)
         return stage.finish(decision)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evergreen.errors import ConfigurationError
-from evergreen.features.check import check_features
+from evergreen.features.definitions import check_features
 from evergreen.orchestration.profiles import read_profile
 from evergreen.pipeline import Pipeline
 from evergreen.pipeline_file import read_pipelines

@@ -10,21 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from evergreen.artifacts import Artifact, Receipt
 from evergreen.errors import EvergreenError
-from evergreen.lake.lake import Lake
-from evergreen.lake.outputs import objects_of, tables_of
-from evergreen.lake.receipts import receipt_path, require_receipt, verify_outputs, write_receipt
-from evergreen.ledger.ledger import Ledger
 from evergreen.orchestration.pipelines import pipeline_named
 from evergreen.orchestration.schedule import resolve_day
 from evergreen.pipeline import Pipeline
 from evergreen.settings import Settings
+
+if TYPE_CHECKING:  # DAG files import this module on every parse; Arrow and SQLAlchemy are for tasks alone
+    from evergreen.lake.lake import Lake
+    from evergreen.ledger.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 A = TypeVar("A", bound=Artifact)
@@ -47,10 +47,12 @@ class Stage:
 
     @cached_property
     def lake(self) -> Lake:
-        return Lake(self.settings.lake_url, self.settings.lake_options)
+        return _lake()
 
     @cached_property
     def ledger(self) -> Ledger:
+        from evergreen.ledger.ledger import Ledger
+
         return Ledger(self.settings.database_url)
 
     @cached_property
@@ -65,8 +67,17 @@ class Stage:
     def is_backfill(self) -> bool:
         return is_backfill(self.context)
 
+    def anchor(self) -> None:
+        """Moves the ledger's anchor in the lake to its present heads; call it after appending."""
+        from evergreen.ledger.anchor import write_anchor
+
+        write_anchor(self.ledger, self.lake)
+
     def finish(self, *artifacts: Artifact, **more: Artifact) -> Proven:
         """XCom value naming the receipt just written; every output it lists was verified first."""
+        from evergreen.lake.outputs import objects_of, tables_of
+        from evergreen.lake.receipts import require_receipt, write_receipt
+
         named = {type(a).__name__: a for a in artifacts} | more
         receipt = Receipt(
             pipeline=self.pipeline.pipeline,
@@ -129,6 +140,8 @@ def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
 
     Given to KubernetesPodOperator as `post_execute`, so that exit code 0 alone is never green.
     """
+    from evergreen.lake.receipts import receipt_path, require_receipt
+
     who = identity(context)
     pipeline = pipeline_of(context)
     try:
@@ -143,6 +156,8 @@ def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
 
 def pod_result(task: str, context: Mapping[str, Any]) -> Proven:
     """What the pod task `task` of this run finished with; its outputs are verified once more."""
+    from evergreen.lake.receipts import verify_outputs
+
     path = context["ti"].xcom_pull(task_ids=task, key=RECEIPT)
     receipt = Receipt.from_json(_lake().objects.get(path))
     verify_outputs(_lake(), receipt)
@@ -159,5 +174,7 @@ def _announce(context: Mapping[str, Any], path: str) -> None:
 
 
 def _lake() -> Lake:
+    from evergreen.lake.lake import Lake
+
     settings = Settings.from_environment()
     return Lake(settings.lake_url, settings.lake_options)

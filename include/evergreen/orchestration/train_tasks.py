@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from datetime import date
+from typing import TYPE_CHECKING
 
 from airflow.sdk import PokeReturnValue, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from evergreen.artifacts import Evaluation, Model, Verdict
-from evergreen.lake.lake import Lake, end_of
 from evergreen.orchestration.proof import Proven, Stage, pod_result, proof, taken
 from evergreen.orchestration.schedule import model_asset
+
+if TYPE_CHECKING:
+    from evergreen.lake.lake import Lake
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ def build_training_set(pipeline: str) -> Proven:
 def choose_champion(pipeline: str) -> Proven:
     """Find the model to beat: what serves now; in a backfill, what served at the as-of instant."""
     with proof(pipeline) as stage:
+        from evergreen.lake.lake import end_of
+
         ledger = stage.ledger
         serving = ledger.serving_at(pipeline, end_of(stage.day)) if stage.is_backfill else ledger.current(pipeline)
         registered = ledger.version(pipeline, serving.to_version) if serving else None
@@ -74,6 +79,7 @@ def judge_model(pipeline: str) -> Proven:
         evaluation = taken(pod_result("evaluate", context), Evaluation)
         verdict = decide(stage.pipeline, evaluation)
         stage.ledger.register(model, evaluation, verdict)
+        stage.anchor()
         for reason in verdict.reasons:
             logger.info("%s: %s", "approved" if verdict.approved else "refused", reason)
         return stage.finish(verdict, Model=model)

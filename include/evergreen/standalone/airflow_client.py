@@ -14,7 +14,8 @@ import httpx
 from evergreen.errors import EvergreenError, TemporaryError
 
 POLL_SECONDS = 1.0
-TOKEN_TRIES = 3
+SEND_TRIES = 3
+"""A connection may close between two requests; every request here may be sent again."""
 
 
 class RunFailed(EvergreenError):
@@ -40,7 +41,7 @@ class AirflowClient:
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON at `path`."""
-        return self._checked(self.http.get(path, params=query))
+        return self._checked(self.send("GET", path, params=query))
 
     def ready(self, dag_ids: list[str]) -> bool:
         """Whether scheduler and DAG processor are healthy and all of `dag_ids` are known."""
@@ -59,22 +60,22 @@ class AirflowClient:
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Makes or changes a pool; deferred tasks keep their slots in it."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": True}
-        answer = self.http.post("/pools", json=body)
+        answer = self.send("POST", "/pools", json=body)
         if answer.status_code == httpx.codes.CONFLICT:
-            answer = self.http.patch(f"/pools/{name}", json=body)
+            answer = self.send("PATCH", f"/pools/{name}", json=body)
         self._checked(answer)
 
     def trigger(self, dag_id: str, *, run_id: str, conf: dict[str, Any] | None = None) -> str:
         """Id of the run, started now or, when `run_id` exists, earlier."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
-        answer = self.http.post(f"/dags/{dag_id}/dagRuns", json=body)
+        answer = self.send("POST", f"/dags/{dag_id}/dagRuns", json=body)
         if answer.status_code != httpx.codes.CONFLICT:
             self._checked(answer)
         return run_id
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """The run as it is now; None when there is none."""
-        answer = self.http.get(f"/dags/{dag_id}/dagRuns/{run_id}")
+        answer = self.send("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         return None if answer.status_code == httpx.codes.NOT_FOUND else self._checked(answer)
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ class AirflowClient:
             "max_active_runs": max_active_runs,
             "reprocess_behavior": "failed",
         }
-        return int(self._checked(self.http.post("/backfills", json=body))["id"])
+        return int(self._checked(self.send("POST", "/backfills", json=body))["id"])
 
     def _failure(self, dag_id: str, run_id: str) -> RunFailed:
         failed = [t["task_id"] for t in self.tasks(dag_id, run_id) if t["state"] == "failed"]

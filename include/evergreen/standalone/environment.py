@@ -42,6 +42,7 @@ def _airflow(settings: Settings, home: Home, url: str) -> Mapping[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(2 * (os.cpu_count() or 2)),
         "AIRFLOW__CORE__FERNET_KEY": secrets["fernet"],

@@ -38,6 +38,7 @@ class Part:
 
 def parts(settings: Settings, home: Home) -> list[Part]:
     """All parts but PostgreSQL, in the order in which they start."""
+    # Airflow's log servers would listen on every interface; on one machine the api-server reads the files itself.
     python, airflow = sys.executable, (sys.executable, "-m", "airflow")
     airflow_url = f"http://{LOOPBACK}:{settings.airflow_port}"
     return [
@@ -62,9 +63,9 @@ def parts(settings: Settings, home: Home) -> list[Part]:
             port=settings.airflow_port,
             ready_url=f"{airflow_url}/api/v2/version",
         ),
-        Part(name="scheduler", command=(*airflow, "scheduler")),
+        Part(name="scheduler", command=(*airflow, "scheduler", "--skip-serve-logs")),
         Part(name="dag-processor", command=(*airflow, "dag-processor")),
-        Part(name="triggerer", command=(*airflow, "triggerer")),
+        Part(name="triggerer", command=(*airflow, "triggerer", "--skip-serve-logs")),
     ]  # fmt: skip
 
 
