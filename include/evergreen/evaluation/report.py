@@ -1,0 +1,38 @@
+"""The evaluation that people read: one self-contained HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evergreen.artifacts import Evaluation, ObjectRef
+from evergreen.evaluation.gate import decide
+from evergreen.evaluation.holdout import Holdout
+from evergreen.lake.lake import Lake
+from evergreen.pipeline import Pipeline
+
+TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def publish_report(pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout, lake: Lake) -> ObjectRef:
+    """The page, now at reports/<pipeline>/evaluation/<version>.html; the same evaluation gives the same bytes."""
+    page = render_report(pipeline, evaluation, holdout)
+    return lake.objects.put(f"reports/{pipeline.pipeline}/evaluation/{evaluation.version}.html", page.encode())
+
+
+def render_report(pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout) -> str:
+    """The page as HTML: what the gate will say, metrics beside the champion's, curves and slices."""
+    import jinja2
+    from markupsafe import Markup
+
+    from evergreen.evaluation.pictures import draw_curves, draw_slices
+
+    slices = evaluation.slice_differences or evaluation.slices
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(TEMPLATE.read_text()).render(
+        evaluation=evaluation,
+        verdict=decide(pipeline, evaluation),
+        gate=pipeline.gate,
+        # matplotlib escapes text in its SVG
+        curves=Markup(draw_curves(holdout)) if evaluation.positives else None,  # noqa: S704
+        pictured=Markup(draw_slices(slices)) if slices else None,  # noqa: S704
+    )
