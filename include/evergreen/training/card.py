@@ -32,7 +32,8 @@ Label: `{label.name}`, 1 when {_meaning(pipeline)} within {label.matures_after_d
 ## Model
 A multi-layer perceptron ({" x ".join(map(str, recipe.training.hidden))} units) over piecewise-linear encoded numbers
 and embedded or target-encoded categories; early stopping on the validation days at epoch {metrics.best_epoch} of
-{metrics.epochs}. Seed {recipe.training.seed}, device {recipe.device}. Spec `{pipeline.digest}`, recipe `{recipe.digest}`.
+{metrics.epochs}. Seed {recipe.training.seed}, device {recipe.device}.
+Spec `{pipeline.digest}`, recipe `{recipe.digest}`.
 
 ## Metrics on the validation days
 These chose the epoch and the calibration, so they flatter the model a little; the gate judges on the holdout days.

@@ -73,4 +73,5 @@ def fit_target_encoding(
 
 def _log_odds(positives: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], prior: float) -> npt.NDArray[np.float32]:
     share = (positives + PRIOR_POSITIVES) / (rows + PRIOR_POSITIVES / prior)
-    return (np.log(share / (1 - share)) - np.log(prior / (1 - prior))).astype(np.float32)
+    log_odds = np.log(share / (1 - share)) - np.log(prior / (1 - prior))
+    return np.asarray(log_odds, np.float32)

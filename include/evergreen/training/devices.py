@@ -21,16 +21,16 @@ def choose_device() -> torch.device:
 @contextmanager
 def repeatable(*, seed: int, threads: int, device: torch.device) -> Iterator[None]:
     """Inside, the same seed gives the same bits on one device; the process's own settings return afterwards."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    before = torch.get_deterministic_debug_mode(), torch.get_num_threads()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this set
     try:
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` imports torch's compiler: 5 s
         torch.set_num_threads(threads)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        torch.set_deterministic_debug_mode(before[0])
         torch.set_num_threads(before[1])
 
 

@@ -42,8 +42,16 @@ class Graph:
     def constant(self, value: npt.NDArray[Any]) -> str:
         """A new initializer."""
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(value, name))
         return name
+
+    def floats(self, *values: float) -> str:
+        """A new initializer of float32."""
+        return self.constant(np.array(values, np.float32))
+
+    def scalar(self, value: float) -> str:
+        """A new initializer of float32 without axes."""
+        return self.constant(np.array(value, np.float32))
 
     def indices(self, *values: int) -> str:
         """A new initializer of int64."""
@@ -57,8 +65,8 @@ def build_graph(
     graph = Graph()
     joined = [*_numbers(graph, network.numbers, encoders, signature), *_categories(graph, network, encoders, signature)]
     logit = _perceptron(graph, network, _joined(graph, joined))
-    scaled = graph.add("Mul", logit, graph.constant(np.float32([calibration.slope])))
-    shifted = graph.add("Add", scaled, graph.constant(np.float32([calibration.intercept])))
+    scaled = graph.add("Mul", logit, graph.floats(calibration.slope))
+    shifted = graph.add("Add", scaled, graph.floats(calibration.intercept))
     column = graph.add("Sigmoid", shifted)
     graph.nodes.append(helper.make_node("Reshape", [column, graph.indices(-1)], ["score"]))
     return _model(graph, signature)
@@ -108,7 +116,7 @@ def _piecewise_linear(graph: Graph, block: NumericEmbedding, values: str) -> str
     by_column = graph.add("Unsqueeze", graph.add("Transpose", values, perm=[1, 0]), graph.indices(2))
     into = graph.add("Sub", by_column, graph.constant(_array(block.lower)[:, None, :]))
     share = graph.add("Mul", into, graph.constant(_array(block.inverse)[:, None, :]))
-    bins = graph.add("Clip", share, graph.constant(np.float32(0)), graph.constant(np.float32(1)))
+    bins = graph.add("Clip", share, graph.scalar(0.0), graph.scalar(1.0))
     product = graph.add("MatMul", bins, graph.constant(weight))
     by_row = graph.add("Transpose", product, perm=[1, 0, 2])
     embedded = graph.add("Add", by_row, graph.constant(bias))

@@ -29,6 +29,8 @@ from evergreen.training.state import EpochResult, TrainingState
 logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 100
+WARM_UP_EPOCHS = 2
+"""Warm-up is over by then, however few steps an epoch has."""
 UNKNOWN_SHARE = 0.01
 """Share of categories shown as unknown in training, so that the unknown level's embedding is learned too."""
 SCORED_AT_ONCE = 8192
@@ -88,7 +90,7 @@ def score(network: TabularNetwork, rows: Rows, rows_at_once: int | None = None) 
     size = min(rows_at_once or SCORED_AT_ONCE, SCORED_AT_ONCE)
     with torch.inference_mode():
         parts = [network(values, indices) for values, indices in _slices(rows, size)]
-    return torch.cat(parts).double().cpu().numpy()  # type: ignore[no-any-return]
+    return torch.cat(parts).double().cpu().numpy()
 
 
 def drawn_share(labels: Tensor, negative_share: float) -> float:
@@ -97,17 +99,17 @@ def drawn_share(labels: Tensor, negative_share: float) -> float:
     return max(1, round(negatives * negative_share)) / negatives
 
 
-def _run_epoch(
-    state: TrainingState, train: Rows, training: Training, interruption: Interruption
-) -> tuple[float, int]:
+def _run_epoch(state: TrainingState, train: Rows, training: Training, interruption: Interruption) -> tuple[float, int]:
     """Mean loss and number of rows of one more epoch."""
     draws = torch.Generator(train.labels.device).manual_seed(_seed(training.seed, len(state.curve)))
     order = _draw(train.labels, training.negative_share, draws)
+    batches = torch.split(order, training.batch_rows)
+    warm_up_steps = min(WARM_UP_STEPS, WARM_UP_EPOCHS * len(batches))
     total = torch.zeros((), device=train.labels.device)
-    for chosen in order.split(training.batch_rows):
+    for chosen in batches:
         interruption.check()
-        _warm_up(state, training)
-        total += _step(state, train.take(chosen), training.micro_batch_rows or training.batch_rows, draws)
+        total += _accumulate(state.network, train.take(chosen), training.micro_batch_rows or chosen.numel(), draws)
+        state.step(training.learning_rate * min(1.0, (state.steps + 1) / warm_up_steps))
     loss = total.item() / order.numel()
     if not math.isfinite(loss):
         raise ConfigurationError(
@@ -129,17 +131,15 @@ def _draw(labels: Tensor, negative_share: float, draws: torch.Generator) -> Tens
     return both[torch.randperm(both.numel(), generator=draws, device=device)]
 
 
-def _step(state: TrainingState, batch: Rows, rows_at_once: int, draws: torch.Generator) -> Tensor:
-    """Summed loss of one step of the optimizer.
+def _accumulate(network: TabularNetwork, batch: Rows, rows_at_once: int, draws: torch.Generator) -> Tensor:
+    """Summed loss of a batch, whose mean gradient is now on the parameters.
 
     Chance is drawn for the whole batch before it is cut, so that micro-batches see the very same dropout.
     """
     size, device = batch.labels.numel(), batch.labels.device
-    network = state.network
     kept = torch.rand(size, network.num_units, generator=draws, device=device) >= network.dropout
     known = torch.rand(batch.indices.shape, generator=draws, device=device) >= UNKNOWN_SHARE
     batch = replace(batch, indices=batch.indices * known)
-    state.optimizer.zero_grad()
     total = torch.zeros((), device=device)
     for begin in range(0, size, rows_at_once):
         piece = slice(begin, begin + rows_at_once)
@@ -148,18 +148,11 @@ def _step(state: TrainingState, batch: Rows, rows_at_once: int, draws: torch.Gen
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, part.labels, reduction="sum")
         (loss / size).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    state.optimizer.step()
-    state.follow()
     return total
 
 
-def _warm_up(state: TrainingState, training: Training) -> None:
-    for group in state.optimizer.param_groups:
-        group["lr"] = training.learning_rate * min(1.0, (state.steps + 1) / WARM_UP_STEPS)
-
-
 def _slices(rows: Rows, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(rows.values.split(size), rows.indices.split(size), strict=True)
+    return zip(torch.split(rows.values, size), torch.split(rows.indices, size), strict=True)
 
 
 def _seed(seed: int, epoch: int) -> int:

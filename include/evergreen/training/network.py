@@ -91,7 +91,7 @@ class TabularNetwork(nn.Module):
     def forward(self, values: Tensor, indices: Tensor, kept: Tensor | None = None) -> Tensor:
         """Logits [B] from numbers [B, F] and indices [B, E]; `kept` [B, H] says which units dropout keeps."""
         x = torch.cat([self.numbers(values), *self._embedded(indices)], 1)
-        masks = kept.split([layer.out_features for layer in self._linear()], 1) if kept is not None else ()
+        masks = torch.split(kept, [layer.out_features for layer in self._linear()], 1) if kept is not None else ()
         for number, layer in enumerate(self.layers):
             x = torch.relu(layer(x))
             if masks:

@@ -53,10 +53,11 @@ class NumericEncoder:
 
 def fit_numeric(values: Floats) -> NumericEncoder:
     """Knots, medians and flags of the columns of `values` [B, F], where NaN is missing."""
-    columns = [_knots(column) for column in values.T]
+    bounded = np.clip(values, -LARGEST, LARGEST)
+    columns = [_knots(column) for column in bounded.T]
     num_bins = max((knots.size - 1 for knots, _ in columns), default=0) or 1
     return NumericEncoder(
-        median=_stack([_median(column) for column in values.T]),
+        median=_stack([_median(column) for column in bounded.T]),
         first=_stack([knots[0] for knots, _ in columns]),
         last=_stack([knots[-1] for knots, _ in columns]),
         lower=_padded([knots[:-1] for knots, _ in columns], num_bins),
@@ -69,7 +70,7 @@ def fit_numeric(values: Floats) -> NumericEncoder:
 
 def _knots(column: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The knots of one column and the normal quantile of each."""
-    present = np.sort(np.clip(column[~np.isnan(column)].astype(np.float64), -LARGEST, LARGEST))
+    present = np.sort(column[~np.isnan(column)].astype(np.float64))
     if present.size == 0:
         return np.zeros(1), np.zeros(1)
     knots = np.unique(present)

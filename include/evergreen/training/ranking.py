@@ -37,4 +37,4 @@ def _cumulated(labels: Floats, scores: Floats) -> tuple[npt.NDArray[np.float64],
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return np.cumsum(labels[order], dtype=np.float64)[ends], ends + 1.0
+    return np.cumsum(labels[order], dtype=np.float64)[ends], ends.astype(np.float64) + 1

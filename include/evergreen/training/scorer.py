@@ -71,9 +71,11 @@ class Scorer:
 
 def numeric_matrix(features: pl.DataFrame, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """float32 [B, N] of the named columns, NaN where missing."""
-    return np.ascontiguousarray(features.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy())
+    columns = features.select(pl.col(names).cast(pl.Float32).fill_null(float("nan")))
+    return np.ascontiguousarray(columns.to_numpy()).reshape(features.height, len(names))
 
 
 def categorical_matrix(features: pl.DataFrame, names: tuple[str, ...]) -> npt.NDArray[np.object_]:
     """String [B, C] of the named columns, "" where missing."""
-    return features.select(pl.col(names).cast(pl.String).fill_null("")).to_numpy().astype(object)
+    columns = features.select(pl.col(names).cast(pl.String).fill_null(""))
+    return columns.to_numpy().astype(object).reshape(features.height, len(names))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evergreen.pipeline import Training
 from evergreen.training.network import TabularNetwork
+from evergreen.training.optimizer import AdamW
 
 AVERAGE_DECAY = 0.99
 """Of the weights' moving average (measured: +0.011 average precision)."""
@@ -35,9 +36,7 @@ class TrainingState:
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
+        self.optimizer = AdamW(network.parameters(), weight_decay=training.weight_decay)
         self.steps = 0
         self.curve: list[EpochResult] = []
 
@@ -51,9 +50,10 @@ class TrainingState:
         """Epochs since the best one."""
         return len(self.curve) - self.best_epoch
 
-    def follow(self) -> None:
-        """Count a step and move the average towards the weights, faster while there are few steps behind it."""
+    def step(self, learning_rate: float) -> None:
+        """Move the weights by their gradients and the average towards them, faster while few steps lie behind it."""
         self.steps += 1
+        self.optimizer.step(self.steps, learning_rate)
         decay = min(AVERAGE_DECAY, self.steps / (9 + self.steps))
         with torch.no_grad():
             for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
@@ -69,8 +69,7 @@ class TrainingState:
         """Every tensor by a flat name, on the CPU."""
         networks = {"network": self.network, "average": self.average, "best": self.best}
         named = {f"{part}.{k}": v for part, net in networks.items() for k, v in net.state_dict().items()}
-        moments = self.optimizer.state_dict()["state"]
-        named |= {f"optimizer.{i}.{k}": v for i, values in moments.items() for k, v in values.items()}
+        named |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
 
     def numbers(self) -> dict[str, Any]:
@@ -81,12 +80,7 @@ class TrainingState:
         """Become the state that `tensors` and `numbers` describe."""
         for part, net in (("network", self.network), ("average", self.average), ("best", self.best)):
             net.load_state_dict(_below(part, tensors))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("optimizer", tensors).items():
-            number, key = name.split(".")
-            moments.setdefault(int(number), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizer.restore(_below("optimizer", tensors))
         self.steps = numbers["steps"]
         self.curve = [EpochResult(**result) for result in numbers["curve"]]
 

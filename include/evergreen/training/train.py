@@ -127,9 +127,7 @@ def _fit(
     return Fitted(encoders=encoders, network=state.best.cpu(), calibration=calibration, metrics=metrics)
 
 
-def _start(
-    encoders: Encoders, encoded: Encoded, recipe: Recipe, share: float, device: torch.device
-) -> TrainingState:
+def _start(encoders: Encoders, encoded: Encoded, recipe: Recipe, share: float, device: torch.device) -> TrainingState:
     network = TabularNetwork(encoders, hidden=recipe.training.hidden, dropout=recipe.training.dropout)
     positives = float(encoded.labels.sum())
     network.start_from(positives / (positives + share * (encoded.labels.size - positives)))
