@@ -36,6 +36,8 @@ class Settings:
     serving_url: str
     """Base URL of the serving microservice."""
     serving_port: int
+    serving_token: str | None = field(default=None, repr=False)
+    """Bearer token that predict requests must carry; needed to listen beyond this machine."""
     airflow_port: int
     cluster_port: int
     trainer_image: str
@@ -57,6 +59,7 @@ class Settings:
             pipelines=Path(environment.get("EVERGREEN_PIPELINES", PROJECT / "include" / "pipelines")),
             serving_url=environment.get("EVERGREEN_SERVING_URL", f"http://127.0.0.1:{serving_port}"),
             serving_port=serving_port,
+            serving_token=environment.get("EVERGREEN_SERVING_TOKEN") or None,
             airflow_port=_port(environment, "EVERGREEN_AIRFLOW_PORT", 8080),
             cluster_port=_port(environment, "EVERGREEN_CLUSTER_PORT", 6445),
             trainer_image=environment.get("EVERGREEN_TRAINER_IMAGE", f"evergreen-trainer:{VERSION}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -59,7 +59,9 @@ def test_related_rows_are_those_of_the_same_card_or_merchant(history: History, l
     write_clean(lake, DAY, clean)
     history.refresh()
     new = events(3, start=start_of(DAY + timedelta(1)), prefix="new", cards=12, seed=9)
-    shares = pl.col("card_id").is_in(new["card_id"].implode()) | pl.col("merchant_id").is_in(new["merchant_id"].implode())
+    shares = pl.col("card_id").is_in(new["card_id"].implode()) | pl.col("merchant_id").is_in(
+        new["merchant_id"].implode()
+    )
     assert ids(history.related(new)) == ids(pl.concat([clean.filter(shares), new]))
 
 

@@ -155,9 +155,3 @@ def test_two_processes_never_share_a_journal(tmp_path: Path) -> None:
     lock_journal(tmp_path)
     with pytest.raises(ConfigurationError, match="another serving process"):
         lock_journal(tmp_path)
-
-
-def test_a_feature_named_like_a_column_of_the_log_is_refused(fraud: Pipeline) -> None:
-    features = fraud.features.model_copy(update={"expressions": {"score": "1"}, "numeric": ("score",)})
-    with pytest.raises(ConfigurationError, match="score"):
-        predictions_schema(fraud.model_copy(update={"features": features}))

@@ -159,9 +159,7 @@ class History:
         return True
 
     def _read(self, day: date) -> pl.DataFrame:
-        frame = pl.from_arrow(self._table.scan([day]).to_table(columns=self._columns))
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return pl.DataFrame(self._table.scan([day]).to_table(columns=self._columns))
 
     def _reindex(self, tail: Tail | None, *, clean_changed: bool) -> None:
         """Builds the new indexes aside, then takes them in at once, with the rows served meanwhile."""

@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,8 +65,8 @@ class Journal:
         frame = _frame(batch.serialize())
         try:
             if self._file is None:
-                self._open()
-            self._write(frame)
+                self._file = self._open()
+            self._write(self._file, frame)
         except OSError as error:
             raise LakeUnavailable(
                 f"Journal {self._folder}",
@@ -89,24 +90,25 @@ class Journal:
     def _path(self) -> Path:
         return self._folder / f"{self._number:09d}{SUFFIX}"
 
-    def _open(self) -> None:
+    def _open(self) -> int:
+        """A new segment that holds the schema."""
         self._number += 1
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._size = 0
         try:
-            self._write(_frame(self._schema.serialize()))
+            self._write(file, _frame(self._schema.serialize()))
         except OSError:
-            self.seal()
+            os.close(file)
             raise
+        return file
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, file: int, frame: bytes) -> None:
         """One whole frame, or none: a part of one would hide the frames after it from a reader."""
-        assert self._file is not None
         try:
-            if os.write(self._file, frame) != len(frame):
-                raise OSError(28, os.strerror(28))  # ENOSPC, which a short write to a file means
+            if os.write(file, frame) != len(frame):
+                raise OSError(ENOSPC, os.strerror(ENOSPC))  # what a short write to a file means
         except OSError:
-            os.ftruncate(self._file, self._size)
+            os.ftruncate(file, self._size)
             raise
         self._size += len(frame)
 

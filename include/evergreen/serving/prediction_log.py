@@ -12,11 +12,12 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from evergreen.errors import ConfigurationError, DataError, EvergreenError
+from evergreen.errors import ConfigurationError, DataError
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.serving.config import ServingConfig
 from evergreen.serving.journal import Journal, Segment
+from evergreen.serving.repeater import Repeater
 
 logger = logging.getLogger(__name__)
 MANY_SEGMENTS = 16
@@ -35,15 +36,7 @@ OWN_COLUMNS = pa.schema(
 
 
 def predictions_schema(pipeline: Pipeline) -> pa.Schema:
-    """Columns of the predictions zone: the log's own, then the served features."""
-    taken = set(OWN_COLUMNS.names) & {*pipeline.features.numeric, *pipeline.features.categorical}
-    if taken:
-        raise ConfigurationError(
-            f"Features of {pipeline.pipeline}",
-            found=f"features called {sorted(taken)}",
-            wanted="names that the prediction log does not use itself",
-            remedy="Give them another name in an expression.",
-        )
+    """Columns of the predictions zone: the log's own, then the served features (`check_features` tells the names apart)."""
     numeric = [pa.field(name, pa.float64()) for name in pipeline.features.numeric]
     categorical = [pa.field(name, pa.string()) for name in pipeline.features.categorical]
     return pa.schema([*OWN_COLUMNS, *numeric, *categorical])
@@ -57,19 +50,24 @@ class PredictionLog:
         self._name = pipeline.pipeline
         self._config = config
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopping = False
         self._schema = predictions_schema(pipeline)
         self._journal = Journal(folder / pipeline.pipeline, self._schema)
         self._segment_rows = 0
         self.backlog_rows = sum(_height(segment) for segment in self._journal.sealed())
-        self._thread = threading.Thread(target=self._run, name=f"{self._name} prediction log", daemon=True)
+        self._repeater = Repeater(f"prediction log of {self._name}", self.flush, config.flush_seconds)
 
     def start(self) -> None:
         """Starts flushing, what an earlier process left in the journal first."""
         if self.backlog_rows:
-            logger.warning("%s: %d predictions of an earlier process wait in the journal", self._name, self.backlog_rows)
-        self._thread.start()
+            logger.warning(
+                "%s: %d predictions of an earlier process wait in the journal", self._name, self.backlog_rows
+            )
+        self._repeater.start()
+
+    @property
+    def error(self) -> str | None:
+        """Why the last flush failed; None when it went well."""
+        return self._repeater.error
 
     def append(self, rows: pl.DataFrame) -> None:
         """Returns when `rows` (columns of `predictions_schema`) will reach the lake; LakeUnavailable otherwise."""
@@ -82,14 +80,12 @@ class PredictionLog:
             if full:
                 self._seal()
         if full:
-            self._wake.set()
+            self._repeater.wake()
 
     def stop(self) -> None:
         """Returns after a last flush; what the lake does not take stays in the journal for the next start."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._repeater.stop()
+        self._repeater.attempt()
         if self.backlog_rows:
             logger.warning("%s: %d predictions stay in the journal until the next start", self._name, self.backlog_rows)
 
@@ -105,21 +101,6 @@ class PredictionLog:
         with self._lock:
             self._seal()
         self._commit_sealed()
-
-    def _run(self) -> None:
-        failing = False
-        while True:
-            stopping = self._stopping
-            try:
-                self.flush()
-                failing = False
-            except (EvergreenError, OSError) as error:
-                logger.log(logging.DEBUG if failing else logging.ERROR, "%s: %s", self._name, error)
-                failing = True
-            if stopping:
-                return
-            self._wake.wait(self._config.flush_seconds)
-            self._wake.clear()
 
     def _seal(self) -> None:
         self._journal.seal()
@@ -151,9 +132,7 @@ class PredictionLog:
 
 def by_event_day(table: pa.Table) -> list[tuple[date, pa.Table]]:
     """The rows of each UTC day of event_time, in the order they have."""
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    days = frame["event_time"].dt.date()
+    days = pl.Series(table["event_time"]).dt.date()
     present = days.unique().sort().to_list()
     return [(day, table.filter(pa.array((days == day).to_arrow()))) for day in present]
 

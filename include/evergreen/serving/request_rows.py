@@ -149,9 +149,7 @@ def _frame(contract: Contract, rows: Sequence[msgspec.Struct]) -> pl.DataFrame:
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
     times = [arrays[-1], pa.nulls(len(rows), TIMESTAMP)]
     names = [*contract.columns, "event_time", "known_at", "superseded_at"]
-    frame = pl.from_arrow(pa.table([*arrays, *times], names=names))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(pa.table([*arrays, *times], names=names))
 
 
 def _not_json(message: str) -> Refused:

@@ -1,0 +1,96 @@
+"""The serving microservice, asked over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from evergreen.artifacts import Deployment
+from evergreen.errors import DataError, TemporaryError
+
+logger = logging.getLogger(__name__)
+ASK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class HttpServing:
+    """The service at `url`; a ServingTarget."""
+
+    url: str
+    transport: httpx.BaseTransport | None = field(default=None, repr=False)
+    """How to reach it, if not over the network."""
+
+    def confirm(self, deployment: Deployment, timeout_seconds: float) -> None:
+        """Returns once the service has the version and scored example rows with it, leaving no trace.
+
+        Raises TemporaryError when it does not within `timeout_seconds`, DataError when the service
+        refuses the model or answers without probabilities.
+        """
+        started = time.monotonic()
+        with httpx.Client(base_url=self.url, timeout=5, transport=self.transport) as client:
+            self._await_version(client, deployment, started + timeout_seconds)
+            self._smoke_test(client, deployment)
+        logger.info("%s answers with %s after %.1f s", self.url, deployment.to_version, time.monotonic() - started)
+
+    def _await_version(self, client: httpx.Client, deployment: Deployment, deadline: float) -> None:
+        while True:
+            found = self._state(client, deployment)
+            if found is None:
+                return
+            if time.monotonic() >= deadline:
+                raise self._late(deployment, found)
+            time.sleep(ASK_SECONDS)
+
+    def _state(self, client: httpx.Client, deployment: Deployment) -> str | None:
+        """What keeps the service from being ready with the version, in words; None when nothing does."""
+        try:
+            answer = client.get(f"/v1/{deployment.pipeline}")
+        except httpx.HTTPError as error:
+            return f"no answer ({error})"
+        if answer.status_code != 200:
+            return f"status {answer.status_code}: {answer.text[:200]}"
+        state: dict[str, Any] = answer.json()
+        if state["version"] == deployment.to_version and state["ready"]:
+            return None
+        if state["published"] == deployment.to_version and state["refusal"]:
+            raise self._refused(deployment, state["refusal"])
+        return f"version {state['version']}" + "".join(f"; {error}" for error in state["errors"])
+
+    def _smoke_test(self, client: httpx.Client, deployment: Deployment) -> None:
+        answer = self._asked(lambda: client.post(f"/v1/{deployment.pipeline}/probe"), deployment)
+        if answer.status_code != 200:
+            raise self._refused(deployment, f"status {answer.status_code} to example rows: {answer.text[:200]}")
+        body: dict[str, Any] = answer.json()
+        scores = [prediction["score"] for prediction in body["predictions"]]
+        if body["version"] != deployment.to_version:
+            raise self._late(deployment, f"version {body['version']}, so another deployment came between")
+        if not scores or not all(math.isfinite(score) and 0 <= score <= 1 for score in scores):
+            raise self._refused(deployment, f"scores {scores} for example rows")
+
+    def _asked(self, ask: Callable[[], httpx.Response], deployment: Deployment) -> httpx.Response:
+        try:
+            return ask()
+        except httpx.HTTPError as error:
+            raise self._late(deployment, f"no answer ({error})") from error
+
+    def _late(self, deployment: Deployment, found: str) -> TemporaryError:
+        return TemporaryError(
+            f"Service {self.url}",
+            found=found,
+            wanted=f"answers of {deployment.pipeline} {deployment.to_version}",
+            remedy="See whether it runs and what its /readyz and log say, then deploy again.",
+        )
+
+    def _refused(self, deployment: Deployment, found: str) -> DataError:
+        return DataError(
+            f"Service {self.url}",
+            found=found,
+            wanted=f"probabilities of {deployment.pipeline} {deployment.to_version}",
+            remedy="Train the model again; this one cannot serve.",
+        )
