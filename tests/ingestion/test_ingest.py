@@ -190,9 +190,9 @@ def test_unwritable_lake_is_said_plainly(database, source: Source, fraud: Pipeli
         ingest_day(fraud, source, DAY, Lake((tmp_path / "file" / "lake").as_uri()))
 
 
-def test_sample_days_arrive_whole_and_late_rows_catch_up(new_database, fraud: Pipeline, lake: Lake) -> None:
+def test_sample_days_arrive_whole_and_late_rows_catch_up(empty_database, fraud: Pipeline, lake: Lake) -> None:
     """What the sample source learns of a day by its end comes first, the rest when the next day is ingested."""
-    url = new_database("samples").url
+    url = empty_database.url
     config = SampleConfig(rows_per_day=2000)
     write_days(url, config, BEFORE, BEFORE, known_until=end_of(BEFORE))
     source = open_source(fraud, url)
