@@ -51,10 +51,9 @@ def numeric_bins(reference: NumericSketch, current: NumericSketch) -> Bins:
     cells = np.union1d(reference.cells, current.cells)
     counts = np.stack([_on(cells, reference), _on(cells, current)])
     starts = _bin_starts(counts)
-    labels = [_range(cells, first, last) for first, last in zip(starts, [*starts[1:], len(cells)], strict=True)]
     binned = np.add.reduceat(counts, starts, axis=1) if len(cells) else counts
     absent = [side.missing + side.not_a_number for side in (reference, current)]
-    return _present([*labels, MISSING], np.column_stack([binned, absent]))
+    return _present([*_ranges(cells, starts), MISSING], np.column_stack([binned, absent]))
 
 
 def categorical_bins(reference: CategoricalSketch, current: CategoricalSketch) -> Bins:
@@ -97,10 +96,18 @@ def _shares(counts: Integers) -> npt.NDArray[np.float64]:
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), np.float64)
 
 
-def _range(cells: Integers, first: int, last: int) -> str:
-    """The label of the bin of cells[first:last]: a value when it holds one cell, else its ends."""
-    low, high = lower_edges(cells[[first, last - 1]])
-    return f"{low:.4g}" if first == last - 1 else f"{low:.4g} to {high:.4g}"
+def _ranges(cells: Integers, starts: npt.NDArray[np.intp]) -> list[str]:
+    """A label for the bin from each start to the next: a value when it holds one cell, else its ends."""
+    lows = lower_edges(cells[starts])
+    highs = lower_edges(cells[np.append(starts[1:], len(cells))[: len(starts)] - 1])
+    return [
+        _number(low) if low == high else f"{_number(low)} to {_number(high)}"
+        for low, high in zip(lows, highs, strict=True)
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _present(labels: list[str], counts: Integers) -> Bins:
