@@ -120,5 +120,5 @@ def table_missing(table: str, where: str) -> ConfigurationError:
         f"Table {table} of {where}",
         found="no such table or view",
         wanted="the table that the spec names",
-        remedy="Create it, let the connection's user see its schema, or correct the spec's source.table or label.table.",
+        remedy="Create it, let this user see its schema, or correct the spec's source.table or label.table.",
     )
