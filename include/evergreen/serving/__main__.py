@@ -65,8 +65,8 @@ def services(settings: Settings, config: ServingConfig) -> dict[str, Service]:
             found[pipeline.pipeline] = Service(pipeline, lake, settings.home / "serving" / "journal", config)
         except ConfigurationError as error:
             errors.append(error)
-    for error in errors:
-        logger.error("a pipeline is not served: %s", error)
+    for refusal in errors:
+        logger.error("a pipeline is not served: %s", refusal)
     return found
 
 

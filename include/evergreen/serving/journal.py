@@ -114,7 +114,7 @@ class Journal:
 
 
 def _frame(payload: pa.Buffer) -> bytes:
-    data = payload.to_pybytes()
+    data: bytes = payload.to_pybytes()
     return HEADER.pack(len(data), zlib.crc32(data)) + data
 
 

@@ -14,7 +14,7 @@ from evergreen.artifacts import Deployment
 from evergreen.errors import DataError, EvergreenError, IntegrityError
 from evergreen.features.compute import compute_features
 from evergreen.lake.lake import Lake
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import ColumnSpec, Pipeline
 from evergreen.training.scorer import Scorer
 
 TIME = pl.Datetime("us", "UTC")
@@ -93,7 +93,13 @@ def _try(model: LiveModel, pipeline: Pipeline) -> None:
 
 def example_rows(pipeline: Pipeline) -> pl.DataFrame:
     """Two clean rows a day apart, the same ones always, that keep the contract's types."""
-    columns = {name: EXAMPLES[spec.type] for name, spec in pipeline.contract.columns.items()}
+    columns = {name: _example(spec) for name, spec in pipeline.contract.columns.items()}
     times = EXAMPLES["timestamp"]
     no_time = pl.Series([None, None], dtype=TIME)
     return pl.DataFrame(columns | {"event_time": times, "known_at": times, "superseded_at": no_time})
+
+
+def _example(spec: ColumnSpec) -> pl.Series:
+    """The contract's example twice, or this module's own where it has none."""
+    own = EXAMPLES[spec.type]
+    return own if spec.example is None else pl.Series([spec.example] * 2).cast(own.dtype, strict=False)

@@ -36,7 +36,7 @@ OWN_COLUMNS = pa.schema(
 
 
 def predictions_schema(pipeline: Pipeline) -> pa.Schema:
-    """Columns of the predictions zone: the log's own, then the served features (`check_features` tells the names apart)."""
+    """Columns of the predictions zone: the log's own, then the served features."""
     numeric = [pa.field(name, pa.float64()) for name in pipeline.features.numeric]
     categorical = [pa.field(name, pa.string()) for name in pipeline.features.categorical]
     return pa.schema([*OWN_COLUMNS, *numeric, *categorical])
