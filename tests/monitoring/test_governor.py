@@ -13,9 +13,10 @@ from evergreen.artifacts import DriftReport, Model, ObjectRef, Receipt, RetrainD
 from evergreen.lake.lake import Lake, end_of
 from evergreen.lake.receipts import write_receipt
 from evergreen.lake.tables import days_between
+from evergreen.ledger.ledger import Ledger
 from evergreen.monitoring.brakes import Brake, Signal
 from evergreen.monitoring.check import as_report, find_drift
-from evergreen.monitoring.governor import decide_retrain, govern
+from evergreen.monitoring.governor import Decisions, decide_retrain, govern
 
 AS_OF = date(2026, 10, 26)
 SHIFT = date(2026, 10, 28)
@@ -51,7 +52,7 @@ def _checked(world: Any, model: Model, day: date) -> DriftReport:
     return as_report(find_drift(world.pipeline, model, day, day, world.lake), PAGE)
 
 
-def _decided(world: Any, model: Model, day: date, ledger: MemoryLedger) -> RetrainDecision:
+def _decided(world: Any, model: Model, day: date, ledger: Decisions) -> RetrainDecision:
     world.write(AS_OF, day)
     report = _checked(world, model, day)
     return govern(world.pipeline, day, report, model, ledger, world.lake, now=NOW)
@@ -147,6 +148,18 @@ def test_deciding_again_gives_and_records_the_same(world: Any) -> None:
     assert first.retrain
     assert _decided(world, model, day, ledger) == first
     assert ledger.recorded == [first]
+
+
+def test_real_ledger_keeps_each_decision_once(world: Any, ledger: Ledger) -> None:
+    world.shifts = (SHIFT,)
+    model = world.champion(AS_OF)
+    days = days_between(SHIFT + timedelta(days=6), SHIFT + timedelta(days=8))
+    decided = [_decided(world, model, day, ledger) for day in days]
+    again = [_decided(world, model, day, ledger) for day in days]
+    assert [decision.retrain for decision in decided] == [False, True, False]
+    assert again == decided
+    assert [decision for _, decision in ledger.decisions("fraud")] == decided
+    assert _held(decided[-1]) == {"cooldown"}
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def _ranges(cells: Integers, starts: npt.NDArray[np.intp]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _present(labels: list[str], counts: Integers) -> Bins:

@@ -28,7 +28,7 @@ def score_curves(reference: NumericSketch, current: NumericSketch) -> str:
     from matplotlib.figure import Figure
 
     with _styled():
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+        figure = Figure(figsize=(7.6, 2.8), layout="constrained")
         axes = figure.add_subplot()
         for sketch, colour, name in ((reference, REFERENCE_COLOUR, "holdout"), (current, CURRENT_COLOUR, "these days")):
             axes.plot(*_share_at_least(sketch), color=colour, label=name, linewidth=1.8)
