@@ -37,6 +37,14 @@ class EvergreenError(Exception):
         self.details = details
         super().__init__(f"{thing}: found {found}, wanted {wanted}. {remedy}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """How to make it again: exceptions are pickled by their message alone, which would lose the parts."""
+        return _make_again, (type(self), dict(vars(self)))
+
+
+def _make_again(kind: type[EvergreenError], parts: dict[str, str]) -> EvergreenError:
+    return kind(**parts)
+
 
 class ConfigurationError(EvergreenError):
     """The spec, a setting or a command is wrong: mend it, a retry cannot help."""

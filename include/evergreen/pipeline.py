@@ -212,7 +212,7 @@ class Gate(Part):
     slices: tuple[Name, ...] = ()
     """Categorical features whose values are judged apart."""
     max_slice_loss: float = Field(default=0.05, ge=0)
-    """Average precision a challenger may lose on a slice (upper end of the interval below minus this refuses)."""
+    """Average precision a challenger may lose on a slice; losing more, with an interval below 0, refuses it."""
     slice_min_positives: int = Field(default=20, ge=1)
 
 

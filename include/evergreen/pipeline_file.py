@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Pipeline
@@ -24,7 +26,9 @@ def read_pipeline(path: Path) -> Pipeline:
     except ValidationError as refusal:
         raise _explain(path, node, refusal) from refusal
     if path.stem != pipeline.pipeline:
-        raise _wrong(path, 1, f"pipeline: {pipeline.pipeline}", f"the file's own name, {path.stem}")
+        raise _wrong(
+            path, _line(node, ("pipeline",)), f"pipeline: {pipeline.pipeline}", f"the file's own name, {path.stem}"
+        )
     return pipeline
 
 
@@ -45,59 +49,115 @@ def read_pipelines(folder: Path) -> tuple[list[Pipeline], list[ConfigurationErro
 
 
 def _compose(path: Path) -> yaml.Node:
+    text = _read(path)
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise ConfigurationError(
-            str(path), found=str(error.strerror), wanted="a readable file", remedy="Check the path."
-        ) from error
-    except (yaml.MarkedYAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise _wrong(path, mark.line + 1 if mark else 1, problem, "well-formed YAML") from error
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _wrong(path, line, f"character {error.character!r}", "well-formed YAML") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _wrong(path, mark.line + 1 if mark else 1, str(error.problem), "well-formed YAML") from error
     if not isinstance(node, yaml.MappingNode):
         raise _wrong(path, 1, "no mapping", "keys such as pipeline, source and contract")
     return node
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            str(path), found=str(error.strerror), wanted="a readable file", remedy="Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _wrong(path, line, f"bytes that are no UTF-8 ({error.reason})", "text in UTF-8") from error
+
+
 def _construct(path: Path, node: yaml.Node) -> object:
-    _refuse_duplicates(path, node)
     loader = yaml.SafeLoader("")
     try:
+        for part in _nodes(path, node, above=(), done=set()):
+            if isinstance(part, yaml.MappingNode):
+                _refuse_odd_keys(path, part)
+            elif isinstance(part, yaml.ScalarNode):
+                _construct_scalar(path, loader, part)
         return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _wrong(path, mark.line + 1 if mark else 1, str(error.problem), "plain values") from error
     finally:
         loader.dispose()
 
 
-def _refuse_duplicates(path: Path, node: yaml.Node) -> None:
+def _construct_scalar(path: Path, loader: yaml.SafeLoader, scalar: yaml.ScalarNode) -> None:
+    """Nothing, for a scalar that has a value; PyYAML itself raises a bare ValueError for 2026-13-45."""
+    if scalar.tag == "tag:yaml.org,2002:merge":
+        return
+    try:
+        loader.construct_object(scalar)
+    except ValueError as error:
+        line = scalar.start_mark.line + 1
+        raise _wrong(path, line, f"{scalar.value} ({error})", "a value that exists") from error
+
+
+def _nodes(path: Path, node: yaml.Node, *, above: tuple[yaml.Node, ...], done: set[int]) -> Iterator[yaml.Node]:
+    """Every node below `node` and itself, once each however often aliases repeat it; a cycle is refused."""
+    if any(node is ancestor for ancestor in above):
+        raise _wrong(path, node.start_mark.line + 1, "a value that contains itself", "one that ends")
+    if id(node) in done:
+        return
+    done.add(id(node))
+    yield node
+    for child in _children(node):
+        yield from _nodes(path, child, above=(*above, node), done=done)
+
+
+def _refuse_odd_keys(path: Path, node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise _wrong(path, line, "a list or a mapping as a key", "a name")
+        if key.value in seen:
+            raise _wrong(path, line, f"{key.value} a second time", "each key once")
+        seen.add(key.value)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise _wrong(path, key.start_mark.line + 1, f"{key.value} a second time", "each key once")
-            seen.add(key.value)
-            _refuse_duplicates(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_duplicates(path, child)
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _explain(path: Path, node: yaml.Node, refusal: ValidationError) -> ConfigurationError:
-    sentences = []
-    for error in refusal.errors():
-        where = ".".join(str(step) for step in error["loc"]) or "the spec"
-        found = "an unknown key" if error["type"] == "extra_forbidden" else error["msg"]
-        if error["type"] not in ("extra_forbidden", "missing", "value_error"):
-            found = f"{error['input']!r} ({error['msg'].lower()})"
-        sentences.append(f"line {_line(node, error['loc'])}, {where}: {found}")
-    first = refusal.errors()[0]
+    errors = refusal.errors()
+    sentences = [_sentence(node, error) for error in errors]
     return ConfigurationError(
-        f"{path.name} line {_line(node, first['loc'])}",
+        f"{path.name} line {_line(node, _location(errors[0]))}",
         found="; ".join(sentences[:5]),
         wanted="what docs/pipeline-spec.md allows there",
         remedy="Correct the file; no other pipeline is affected.",
         details="\n".join(sentences),
     )
+
+
+def _sentence(node: yaml.Node, error: ErrorDetails) -> str:
+    where = ".".join(str(step) for step in error["loc"]) or "the spec"
+    found = "an unknown key" if error["type"] == "extra_forbidden" else _said(error)
+    if error["type"] not in ("extra_forbidden", "missing", "value_error"):
+        found = f"{error['input']!r} ({error['msg'].lower()})"
+    return f"line {_line(node, _location(error))}, {where}: {found}"
+
+
+def _location(error: ErrorDetails) -> Location:
+    """Where the mistake is; a check across sections has no place of its own, but names it first."""
+    return error["loc"] or tuple(_said(error).split(" ")[0].rstrip(":").split("."))
+
+
+def _said(error: ErrorDetails) -> str:
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _line(node: yaml.Node, location: Location) -> int:

@@ -55,7 +55,7 @@ def draw_slices(slices: Mapping[str, Estimate]) -> str:
 
     names = list(slices)[:MOST_SLICES]
     with _styled():
-        figure = Figure(figsize=(7.2, 0.7 + 0.3 * len(names)), layout="constrained")
+        figure = Figure(figsize=(9.2, 0.7 + 0.3 * len(names)), layout="constrained")
         axes = figure.add_subplot()
         values = np.array([slices[name].value for name in names])
         reach = np.array([[e.value - e.low, e.high - e.value] for e in (slices[name] for name in names)]).T
