@@ -180,9 +180,7 @@ def main() -> None:
     print(f"{given.rows:,} rows against {given.rows:,}, {given.columns} columns, {given.repeats} runs")
     for name, each in runs.items():
         cost, peak = median(run.cpu_seconds for run in each), max(run.peak_bytes for run in each)
-        print(
-            f"{name:17} {cost:8.3f} CPU s   {peer / cost:8.1f} times cheaper   peak {peak / 2**30:.2f} GiB, data included"
-        )
+        print(f"{name:17} {cost:8.3f} CPU s   {peer / cost:8.1f} times cheaper   peak {peak / 2**30:.2f} GiB in all")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class World:
         parts = {name: self._part(first, last) for name, (first, last) in days.items()}
         manifest = {
             "as_of": end_of(as_of_day).isoformat(),
+            "features": {d.day.isoformat(): d.digest for d in self.lake.table("features", "fraud").days()},
             **{f"{name}_days": [d.isoformat() for d in ends] for name, ends in days.items()},
             "parts": {
                 name: {"digest": hashlib.sha256(data).hexdigest(), "rows": rows} for name, (data, rows) in parts.items()

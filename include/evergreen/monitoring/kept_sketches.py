@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from evergreen.artifacts import Model, TableDay
 from evergreen.errors import NotFound
+from evergreen.features.build import refresh_features
 from evergreen.lake.lake import Lake, end_of, start_of
 from evergreen.monitoring.comparison import SCORE
 from evergreen.monitoring.dependencies import looks_back
@@ -102,8 +103,8 @@ def day_frames(zone: str, pipeline: Pipeline, day: date, lake: Lake, columns: Se
 
 
 def built_days(pipeline: Pipeline, days: Sequence[date], lake: Lake) -> list[TableDay]:
-    """The days as the features table has them; NotFound when one was never built."""
-    found = {d.day: d for d in lake.table("features", pipeline.pipeline).days(min(days), max(days))}
+    """The days as the features table has them, stale ones rebuilt; NotFound when one was never built."""
+    found = {d.day: d for d in refresh_features(pipeline, lake, min(days), max(days))}
     missing = [day for day in days if day not in found]
     if missing:
         raise NotFound(
@@ -117,11 +118,12 @@ def built_days(pipeline: Pipeline, days: Sequence[date], lake: Lake) -> list[Tab
 
 def _sketch_training(pipeline: Pipeline, folder: TrainingFolder, lake: Lake) -> Sketch:
     features = pipeline.features
+    history_from = folder.history_from(lake.table("features", pipeline.pipeline).days())
     with folder.fetched("train", lake) as file:
         parts: dict[timedelta, Sketch] = {}
         for span in sorted(set(looks_back(features).values())):
             names = [name for name, back in looks_back(features).items() if back == span]
-            settled = folder.history_from + span if span else None
+            settled = history_from + span if span else None
             parts[span] = sketch_frames(
                 _settled(frames_of(file, ["event_time", *names]), settled),
                 numeric=[name for name in names if name in features.numeric],

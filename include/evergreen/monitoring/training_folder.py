@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from evergreen.artifacts import Model
+from evergreen.artifacts import Model, TableDay
 from evergreen.lake.lake import Lake, start_of
 from evergreen.lake.objects import file_digest, require_digest
 
@@ -37,13 +37,20 @@ class TrainingFolder(BaseModel):
 
     train_days: tuple[date, date]
     holdout_days: tuple[date, date]
+    features: dict[date, str]
+    """Digest of each day of features it was cut from."""
     parts: dict[str, Part]
     uri: str = ""
 
-    @property
-    def history_from(self) -> datetime:
-        """The first instant of the first day of history that the features of this set could look back to."""
-        return start_of(self.train_days[0])
+    def history_from(self, built: Sequence[TableDay]) -> datetime:
+        """The first instant of history that the features of this set could look back to.
+
+        `built` holds the days of features there are now. Where the first training day was rebuilt since,
+        history may have grown backwards after the set was made, and is taken to begin with that day.
+        """
+        first = self.train_days[0]
+        unchanged = any(day.day == first and day.digest == self.features.get(first) for day in built)
+        return start_of(min(day.day for day in built) if unchanged else first)
 
     @classmethod
     def of(cls, model: Model, lake: Lake) -> Self:
