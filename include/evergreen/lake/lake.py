@@ -35,7 +35,7 @@ class Lake:
     def objects(self) -> Objects:
         """The lake's plain objects."""
         parts = urlsplit(self.url)
-        if parts.scheme == "file" and parts.path.startswith("/"):
+        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
             return LocalObjects(Path(unquote(parts.path)))
         raise ConfigurationError(
             "Lake URL", found=self.url, wanted="file:///absolute/path", remedy="Correct EVERGREEN_LAKE_URL."
@@ -66,14 +66,16 @@ class Lake:
         """History as it was known at `as_of`: rows with since <= event_time < until, in day order.
 
         Rows with known_at > as_of are not there, nor versions already superseded at `as_of`. This is
-        the only reader of history. Days never written are simply absent.
+        the only reader of history. Days never written are simply absent; of a table never written, the
+        columns asked for have no type. Raises ValueError for a bound without a time zone.
         """
+        _require_aware(as_of=as_of, until=until, since=since)
         table = self.table(zone, pipeline)
-        first = since.date() if since else date.min
-        written = [d.day for d in table.days(first, (until - timedelta(microseconds=1)).date())]
-        if not written:
+        first = since.astimezone(UTC).date() if since else date.min
+        last = (until - timedelta(microseconds=1)).astimezone(UTC).date()
+        if not table.exists():
             return _empty(columns)
-        dataset = table.scan(written)
+        dataset = table.scan([d.day for d in table.days(first, last)])
         wanted = list(columns) if columns is not None else dataset.schema.names
         keep = known(dataset.schema, as_of=as_of) & (pc.field("event_time") < pa.scalar(until))
         if since is not None:
@@ -99,6 +101,12 @@ def start_of(day: date) -> datetime:
 def end_of(day: date) -> datetime:
     """The first instant after a UTC day."""
     return start_of(day) + timedelta(days=1)
+
+
+def _require_aware(**bounds: datetime | None) -> None:
+    for name, bound in bounds.items():
+        if bound is not None and bound.tzinfo is None:
+            raise ValueError(f"{name}={bound.isoformat()} has no time zone; the lake takes aware times only")
 
 
 def _empty(columns: Sequence[str] | None) -> pa.RecordBatchReader:

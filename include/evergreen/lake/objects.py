@@ -91,8 +91,12 @@ class LocalObjects:
             return (self.root / path).read_bytes()
 
     def fetch(self, path: str, local: Path) -> None:
-        with self._reading(path):
-            shutil.copyfile(self.root / path, local)
+        with self._reading(path), (self.root / path).open("rb") as source:
+            try:
+                with local.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, CHUNK_BYTES)
+            except OSError as error:
+                raise unavailable(f"Copying {path} to {local}", error) from error
 
     def exists(self, path: str) -> bool:
         return (self.root / path).is_file()
@@ -132,7 +136,7 @@ class LocalObjects:
     def _reading(self, path: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError) as error:
             raise NotFound(
                 f"Object {path}",
                 found="nothing",

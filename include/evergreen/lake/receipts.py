@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from evergreen.artifacts import Receipt
 from evergreen.errors import IntegrityError, NotFound
 from evergreen.lake.lake import Lake
@@ -21,9 +23,9 @@ def write_receipt(lake: Lake, receipt: Receipt) -> str:
 
 
 def read_receipts(lake: Lake, pipeline: str, run: str) -> list[Receipt]:
-    """All receipts of a DAG run, oldest first."""
+    """All receipts of a DAG run, oldest first; IntegrityError when one cannot be read."""
     paths = lake.objects.list(f"receipts/{pipeline}/{_safe(run)}")
-    receipts = [Receipt.from_json(lake.objects.get(path)) for path in paths]
+    receipts = [_read(lake, path) for path in paths]
     return sorted(receipts, key=lambda r: (r.started_at, r.task, r.attempt))
 
 
@@ -40,7 +42,7 @@ def require_receipt(lake: Lake, pipeline: str, run: str, task: str, attempt: int
             wanted="the proof that the task finished its work",
             remedy="The process ended before its work was done; see its log, then clear the task.",
         )
-    receipt = Receipt.from_json(lake.objects.get(path))
+    receipt = _read(lake, path)
     if (receipt.pipeline, receipt.run, receipt.task, receipt.attempt) != (pipeline, run, task, attempt):
         raise IntegrityError(
             f"Receipt {path}",
@@ -60,5 +62,20 @@ def verify_outputs(lake: Lake, receipt: Receipt) -> None:
         require_digest(ref.path, found=lake.objects.digest(ref.path), wanted=ref.digest)
 
 
+def _read(lake: Lake, path: str) -> Receipt:
+    try:
+        return Receipt.from_json(lake.objects.get(path))
+    except ValidationError as error:
+        raise IntegrityError(
+            f"Receipt {path}",
+            found=f"{error.error_count()} errors in its JSON",
+            wanted="what write_receipt wrote",
+            remedy="Clear the task to run it again.",
+            details=str(error),
+        ) from error
+
+
 def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_.+=" else "_" for c in name)
+    """A folder name for `name`; an underscore keeps `..` from meaning another folder."""
+    safe = "".join(c if c.isalnum() or c in "-_.+=" else "_" for c in name)
+    return safe if safe.strip(".") else f"_{safe}"

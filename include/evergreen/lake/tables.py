@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -80,6 +80,10 @@ class DayTable:
         with self._written(day, rows) as file:
             return self._commit(file, rows.schema, keep_others=True)
 
+    def exists(self) -> bool:
+        """Whether any day was ever written."""
+        return self._open() is not None
+
     def day(self, day: date) -> TableDay | None:
         """The day as it is now; None when it was never written."""
         found = self.days(day, day)
@@ -122,10 +126,7 @@ class DayTable:
     def _written(self, day: date, rows: Batches) -> Iterator[DataFile]:
         with TemporaryDirectory(prefix="evergreen-") as folder:
             local = Path(folder) / "rows.parquet"
-            try:
-                count = _write_parquet(local, rows)
-            except OSError as error:
-                raise unavailable(f"Staging {self.path} of {day}", error) from error
+            count = _write_parquet(local, rows, thing=f"Staging {self.path} of {day}")
             with local.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             file = DataFile(path=f"day={day.isoformat()}/{digest}.parquet", day=day, rows=count)
@@ -274,15 +275,31 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def _write_parquet(path: Path, rows: Batches) -> int:
-    """Rows written to `path`, batch by batch; the same rows give the same bytes."""
+def _write_parquet(path: Path, rows: Batches, *, thing: str) -> int:
+    """Rows written to `path`, batch by batch; the same rows give the same bytes.
+
+    An OSError of the disk is the lake's own error; one raised by `rows` is its source's, and stays as it is.
+    """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
     count = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+    with ExitStack() as stack:
+        with _disk_errors(thing):
+            writer = stack.enter_context(pq.ParquetWriter(path, reader.schema, compression="zstd"))
         for batch in reader:
-            writer.write_batch(batch)
+            with _disk_errors(thing):
+                writer.write_batch(batch)
             count += batch.num_rows
+        with _disk_errors(thing):
+            writer.close()
     return count
+
+
+@contextmanager
+def _disk_errors(thing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(thing, error) from error
 
 
 def _delta_fields(schema: pa.Schema) -> list[Field]:
