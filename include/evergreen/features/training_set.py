@@ -76,7 +76,7 @@ def build_training_set(
     frames = {part: _part(pipeline, lake, split.days(part), as_of, labels) for part in PARTS}
     for part, frame in frames.items():
         _require_both_classes(pipeline, part, split.days(part), frame)
-    first = frames["train"]["event_time"].dt.date().min()
+    first = frames["train"]["event_time"].dt.date()[0]
     split = replace(split, train=(first, split.train[1]))
     origin: dict[str, object] = {
         "pipeline": pipeline.pipeline,

@@ -11,7 +11,7 @@ from evergreen.errors import ConfigurationError
 def connection_url(name: str) -> str:
     """URL of the Airflow connection `name`, password included; ConfigurationError when there is none."""
     try:
-        return Connection.get(name).get_uri()
+        return str(Connection.get(name).get_uri())
     except AirflowNotFoundException as error:
         raise ConfigurationError(
             f"Connection {name}",

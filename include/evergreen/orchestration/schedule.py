@@ -38,7 +38,8 @@ def resolve_day(context: Mapping[str, Any]) -> date:
     key = getattr(run, "partition_key", None) or context.get("partition_key")
     if chosen and key and chosen != key:
         raise AirflowFailException(f"The form's day {chosen} and the partition key {key} differ: give one of them.")
-    day = date.fromisoformat(chosen or key) if chosen or key else _before(context)
+    named = chosen or key
+    day = date.fromisoformat(named) if named else _before(context)
     if day >= datetime.now(UTC).date():
         raise AirflowFailException(f"The day {day} has not ended yet (UTC): choose an earlier one.")
     return day

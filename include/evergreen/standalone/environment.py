@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from evergreen.settings import PROJECT, Settings
@@ -33,7 +32,7 @@ def part_environment(
     return kept | _airflow(settings, home, airflow_url) | defaults | chosen
 
 
-def _airflow(settings: Settings, home: Home, url: str) -> Mapping[str, str]:
+def _airflow(settings: Settings, home: Home, url: str) -> dict[str, str]:
     secrets = home.secrets()
     base = f"http://{LOOPBACK}:{settings.airflow_port}"
     return {

@@ -66,8 +66,13 @@ class Running:
         self.start()
         return True
 
+    def ask_to_stop(self) -> None:
+        """Asks the process to end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
     def stop(self) -> None:
-        """Asks the process to end, then makes it and everything it started."""
+        """Waits for the process to end, then makes it and everything it started."""
         if self.process is not None:
             stop_group(self.process.pid, STOP_SECONDS)
             self.process.wait()
@@ -84,10 +89,11 @@ class Supervisor:
 
     def run(self) -> None:
         """Starts everything and stays until told to stop. ConfigurationError when it cannot start."""
-        if self.home.supervisor() is not None:
+        other = self.home.supervisor()
+        if other is not None:
             raise ConfigurationError(
                 f"Run directory {self.home.root}",
-                found=f"`evergreen up` running as process {self.home.supervisor()}",
+                found=f"`evergreen up` running as process {other.pid}",
                 wanted="no other one",
                 remedy="Use it, or end it with `evergreen stop`.",
             )
@@ -104,7 +110,9 @@ class Supervisor:
             self._watch(database)
         finally:
             self._note("stopping")
-            for one in reversed(self.running):
+            for one in self.running:
+                one.ask_to_stop()
+            for one in self.running:
                 one.stop()
             database.stop()
             self.home.state_file.unlink(missing_ok=True)
