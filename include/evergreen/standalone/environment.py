@@ -28,6 +28,7 @@ def part_environment(
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": "kubernetes://",
         "PYTHONPATH": str(PROJECT / "include"),
         "PYTHONUNBUFFERED": "1",
+        "GX_ANALYTICS_ENABLED": "false",
     }
     return kept | _airflow(settings, home, airflow_url) | defaults | chosen
 

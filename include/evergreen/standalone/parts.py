@@ -63,7 +63,7 @@ def parts(settings: Settings, home: Home) -> list[Part]:
             port=settings.airflow_port,
             ready_url=f"{airflow_url}/api/v2/version",
         ),
-        Part(name="scheduler", command=(*airflow, "scheduler", "--skip-serve-logs")),
+        Part(name="scheduler", command=(python, "-m", "evergreen.standalone.scheduler")),
         Part(name="dag-processor", command=(*airflow, "dag-processor")),
         Part(name="triggerer", command=(*airflow, "triggerer", "--skip-serve-logs")),
     ]  # fmt: skip
