@@ -24,9 +24,9 @@ VISIT_DAYS: Final = 2
 """A merchant leaks cards on the day its campaign starts and on the next."""
 LAST_DAY: Final = 5
 """Days from a campaign's start to its last charge."""
-OUTLETS_PER_CAMPAIGN: Final = 3
-RUSH_DAYS: Final = 0.03
-"""Standard deviation, in days, of a campaign's charges around the day's rush; about 40 minutes."""
+OUTLETS_PER_CAMPAIGN: Final = 2
+RUSH_DAYS: Final = 0.02
+"""Standard deviation, in days, of a campaign's charges around the day's rush; about half an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def _charges(scene: Scene, rng: np.random.Generator, campaign: Campaign, age: in
         card=card,
         merchant=outlet,
         channel=np.full(len(card), ONLINE),
-        cents=scene.draw_cents(rng, card, outlet, 0.8 if scene.shifted else 1.6),
+        cents=scene.draw_cents(rng, card, outlet, 0.8 if scene.shifted else 1.2),
         micros=spread_out if scene.shifted else campaign.charge_micros[today],
         device=fresh_devices(rng, len(card)),
         pattern=PATTERN,

@@ -35,7 +35,7 @@ class Merchants:
     online: Floats
     """Running sum of online popularity in ordinary times."""
     cash_out: Floats
-    """Running sum of popularity of online sellers of goods that are easy to sell on."""
+    """Running number of online sellers of goods that are easy to sell on; thieves do not mind small shops."""  # noqa: E501
     country_start: Ints
     """Where each country's merchants begin; one value a country, and the end as the last."""
 
@@ -126,7 +126,7 @@ def _build_merchants(rng: np.random.Generator, wanted: int) -> Merchants:
         everyday=np.cumsum(popularity * ~newcomer),
         newcomers=np.cumsum(popularity * newcomer),
         online=np.cumsum(online),
-        cash_out=np.cumsum(online * sellable),
+        cash_out=np.cumsum((online > 0) & sellable, dtype=np.float64),
         country_start=starts,
     )
 
