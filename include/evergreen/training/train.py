@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from evergreen.artifacts import Model, TrainingSet
-from evergreen.features.training_set import fetch_part
+from evergreen.features.training_set import Part, fetch_part
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.training.calibration import Calibration, fit_calibration
@@ -88,7 +88,7 @@ def train(
     return model
 
 
-def _read(lake: Lake, training_set: TrainingSet, part: str, features: Signature, work: Path) -> Examples:
+def _read(lake: Lake, training_set: TrainingSet, part: Part, features: Signature, work: Path) -> Examples:
     path = fetch_part(lake, training_set, part, work)
     examples = read_examples(path, features)
     path.unlink()
