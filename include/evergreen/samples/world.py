@@ -35,7 +35,7 @@ class Merchants:
     online: Floats
     """Running sum of online popularity in ordinary times."""
     cash_out: Floats
-    """Running number of online sellers of goods that are easy to sell on; thieves do not mind small shops."""  # noqa: E501
+    """Running number of online sellers of goods that are easy to sell on; thieves do not mind small shops."""
     country_start: Ints
     """Where each country's merchants begin; one value a country, and the end as the last."""
 
