@@ -119,7 +119,7 @@ def _name(world: World, day: date, events: pl.DataFrame, delay: pl.Series) -> pl
 
 
 def _chargebacks(rng: np.random.Generator, rows: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
-    """One chargeback for each fraud; half within 1.2 days, more than nine in ten within two, none after three."""
+    """One chargeback for each fraud; half within 1.2 days, nearly nine in ten within two, none after three."""
     frauds = rows.select("transaction_id", "event_time").with_columns(truth["pattern"]).filter(truth["is_fraud"])
     days = MAX_CHARGEBACK_DAYS - rng.beta(2.8, 1.7, frauds.height) * (MAX_CHARGEBACK_DAYS - MIN_CHARGEBACK_DAYS)
     waiting = pl.Series((days * MICROS_PER_DAY).astype(np.int64)).cast(pl.Duration("us"))
