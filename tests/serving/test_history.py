@@ -108,6 +108,18 @@ def test_only_the_longest_window_is_kept(history: History, lake: Lake) -> None:
     assert history.num_rows == 7 * 5
 
 
+def test_an_empty_key_relates_to_nothing(fraud: Pipeline, lake: Lake) -> None:
+    window = fraud.features.windows["card_count_1h"].model_copy(update={"by": ("device_id",)})
+    features = fraud.features.model_copy(update={"windows": {**fraud.features.windows, "card_count_1h": window}})
+    history = History(fraud.model_copy(update={"features": features}), lake, tail_rows=20)
+    history.refresh()
+    history.add(events(10, start=start_of(DAY), cards=1))
+    new = events(1, start=start_of(DAY), prefix="new", cards=1).with_columns(
+        card_id=pl.lit("c"), merchant_id=pl.lit("m")
+    )
+    assert ids(history.related(new)) == ["new0"]
+
+
 def test_one_event_far_in_the_future_forgets_nothing(history: History) -> None:
     history.refresh()
     history.add(events(200, start=start_of(DAY), cards=1))

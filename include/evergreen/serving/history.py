@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from evergreen.artifacts import TableDay
+from evergreen.features.definitions import resolve
 from evergreen.lake.lake import Lake, end_of
 from evergreen.pipeline import Pipeline, duration
 from evergreen.serving.key_index import Hashes, Positions, SortedHashes, find_unsorted, key_hashes, narrowest
@@ -74,7 +75,7 @@ class History:
     """See the module's docstring."""
 
     def __init__(self, pipeline: Pipeline, lake: Lake, *, tail_rows: int) -> None:
-        contract, windows = pipeline.contract, list(pipeline.features.windows.values())
+        contract, windows = pipeline.contract, list(resolve(pipeline).windows.values())
         self._name = pipeline.pipeline
         self._table = lake.table("clean", pipeline.pipeline)
         self._event_key: Key = (contract.key,)
@@ -95,24 +96,22 @@ class History:
     @property
     def num_rows(self) -> int:
         """Rows held now."""
-        with self._lock:
-            parts = (self._clean, self._served, self._tail)
-        return sum(part.rows.height for part in parts if part is not None)
+        return sum(part.rows.height for part in self._parts())
 
     def related(self, rows: pl.DataFrame) -> pl.DataFrame:
         """All held rows that share a window's key with one of `rows`, once each, and `rows` themselves.
 
         Only the columns that windows need. Rows of no use may be among them; order means nothing.
         """
-        wanted = {key: np.unique(key_hashes(rows, key)) for key in self._window_keys}
-        with self._lock:
-            parts = (self._clean, self._served, self._tail)
-        found = [part.find(wanted) for part in parts if part is not None] if wanted else []
+        # an event without a value of the key has no window there
+        wanted = {key: np.unique(key_hashes(rows.drop_nulls(list(key)), key)) for key in self._window_keys}
         news = rows.select(self._columns)
-        known = pl.concat(found) if found else news.clear()
-        # an event asked about again is there once
+        found = [part.find(wanted) for part in self._parts()] if wanted else []
+        if not found:
+            return news
+        known = pl.concat(found)
         mine = known[self._event_key[0]].is_in(news[self._event_key[0]].implode())
-        return pl.concat([known.filter(~mine), news])
+        return pl.concat([known.filter(~mine) if mine.any() else known, news])
 
     def add(self, rows: pl.DataFrame) -> None:
         """Remembers events that were served; one that is known already changes nothing."""
@@ -120,9 +119,7 @@ class History:
             return
         key = self._event_key
         wanted = {key: np.unique(key_hashes(rows, key))}
-        with self._lock:
-            parts = (self._clean, self._served, self._tail)
-        known = [part.find(wanted).select(key) for part in parts if part is not None]
+        known = [part.find(wanted).select(key) for part in self._parts()]
         news = rows.select(self._columns).unique(subset=list(key), keep="first", maintain_order=True)
         if known:
             news = news.join(pl.concat(known), on=list(key), how="anti", maintain_order="left")
@@ -130,6 +127,12 @@ class History:
             new = Tail.of(news, self._keys)
             with self._lock:
                 self._tail = new if self._tail is None else self._tail.plus(new)
+
+    def _parts(self) -> list[Indexed | Tail]:
+        """What is held at this moment."""
+        with self._lock:
+            parts = (self._clean, self._served, self._tail)
+        return [part for part in parts if part is not None]
 
     def refresh(self) -> None:
         """Takes in clean days that changed, and gives the tail an index when it grew long.

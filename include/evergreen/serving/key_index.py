@@ -58,5 +58,7 @@ class SortedHashes:
 
 def find_unsorted(hashes: Hashes, wanted: Hashes) -> Positions:
     """Positions of all rows whose hash is among `wanted` (sorted, distinct), by one pass over `hashes`."""
+    if not len(wanted):
+        return np.empty(0, np.int64)
     nearest = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
     return np.flatnonzero(wanted[nearest] == hashes)
