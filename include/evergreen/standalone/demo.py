@@ -79,6 +79,7 @@ class Demo:
             act.say("waiting for Airflow to read the DAGs")
             self._until(lambda: self.airflow.ready([f"{NAME}.{stage}" for stage in STAGES]), "Airflow's DAGs", 180)
             self.airflow.ensure_pool("gpu", GPU_SLOTS, "Training pods at once")
+            act.say(f"ready at {self.airflow.url}")
 
     def _fill_source(self) -> None:
         mark = self.home.root / "source.filled"

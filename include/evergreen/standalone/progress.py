@@ -35,7 +35,7 @@ class Act:
             self.live.update(line)
         elif time.monotonic() - self.printed > PLAIN_EVERY_SECONDS:
             self.printed = time.monotonic()
-            self.console.print(f"  ... {line}", highlight=False)
+            self.console.print(f"  ... {line}", highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -55,4 +55,4 @@ class Progress:
             with status:
                 yield act
         seconds = time.monotonic() - act.started
-        self.console.print(f"{seconds:6.1f} s  {escape(title)}. {escape(act.said)}", highlight=False)
+        self.console.print(f"{seconds:6.1f} s  {escape(title)}. {escape(act.said)}", highlight=False, soft_wrap=True)

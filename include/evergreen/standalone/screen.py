@@ -33,7 +33,7 @@ def show_ways_in(console: Console, settings: Settings, pipeline: Pipeline, passw
     console.print(f"Airflow      http://127.0.0.1:{settings.airflow_port}  (admin / {password})", highlight=False)
     console.print(f"Predictions  {settings.serving_url}/v1/{pipeline.pipeline}/predict", highlight=False)
     console.print("Try it:", highlight=False)
-    console.print(escape(curl_line(settings, pipeline)), highlight=False, soft_wrap=True)
+    console.print(curl_line(settings, pipeline), markup=False, highlight=False, soft_wrap=True)
     console.print("Everything keeps running. `make stop` ends it; `make demo` picks it up again.", highlight=False)
 
 
