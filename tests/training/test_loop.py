@@ -40,7 +40,7 @@ def test_an_epoch_holds_every_positive_and_other_negatives_than_the_last() -> No
 
 
 def test_at_least_one_negative_is_drawn() -> None:
-    assert drawn_share(torch.tensor([1.0, 0, 0]), 0.01) == 0.5
+    assert drawn_share(np.array([1, 0, 0], np.float32), 0.01) == 0.5
 
 
 @pytest.mark.parametrize("rows_at_once", [7, 128, 600])

@@ -93,10 +93,10 @@ def score(network: TabularNetwork, rows: Rows, rows_at_once: int | None = None) 
     return torch.cat(parts).double().cpu().numpy()
 
 
-def drawn_share(labels: Tensor, negative_share: float) -> float:
+def drawn_share(labels: npt.NDArray[np.float32], negative_share: float) -> float:
     """Share of the negatives that an epoch really draws: a whole number of rows, at least one."""
     negatives = int((labels == 0).sum())
-    return max(1, round(negatives * negative_share)) / negatives
+    return _num_drawn(negatives, negative_share) / negatives
 
 
 def _run_epoch(state: TrainingState, train: Rows, training: Training, interruption: Interruption) -> tuple[float, int]:
@@ -125,10 +125,14 @@ def _draw(labels: Tensor, negative_share: float, draws: torch.Generator) -> Tens
     """int64: every positive and a fresh share of the negatives, shuffled."""
     device = labels.device
     negatives = torch.nonzero(labels == 0).squeeze(1)
-    wanted = round(drawn_share(labels, negative_share) * negatives.numel())
+    wanted = _num_drawn(negatives.numel(), negative_share)
     some = negatives[torch.randperm(negatives.numel(), generator=draws, device=device)[:wanted]]
     both = torch.cat([torch.nonzero(labels == 1).squeeze(1), some])
     return both[torch.randperm(both.numel(), generator=draws, device=device)]
+
+
+def _num_drawn(negatives: int, share: float) -> int:
+    return max(1, round(negatives * share))
 
 
 def _accumulate(network: TabularNetwork, batch: Rows, rows_at_once: int, draws: torch.Generator) -> Tensor:

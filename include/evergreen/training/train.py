@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from evergreen.artifacts import Model, TrainingSet
 from evergreen.features.training_set import Part, fetch_part
 from evergreen.lake.lake import Lake
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Training
 from evergreen.training.calibration import Calibration, fit_calibration
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints
@@ -33,6 +33,17 @@ from evergreen.training.state import EpochResult, TrainingState
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[EpochResult], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How this call trains, and whom it tells."""
+
+    recipe: Recipe
+    device: torch.device
+    checkpoints: Checkpoints
+    interruption: Interruption
+    on_progress: Progress | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +75,25 @@ def train(
     recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type)
     checkpoints = Checkpoints(lake.objects, training_set, recipe, work)
     rows_at_once = recipe.training.micro_batch_rows or recipe.training.batch_rows
+    folder = work / "model"
     with (
         interruptible() as interruption,
         memory_errors(batch_rows=rows_at_once),
         repeatable(seed=recipe.training.seed, threads=recipe.training.threads, device=device),
     ):
-        parts = {name: _read(lake, training_set, name, recipe.features, work) for name in ("train", "validation")}
-        fitted = _fit(parts["train"], parts["validation"], recipe, device, checkpoints, interruption, on_progress)
-        interruption.check()
-        folder = work / "model"
-        _write(folder, fitted, parts["validation"], recipe)
+        train_part = _read(lake, training_set, "train", recipe.features, work)
+        validation = _read(lake, training_set, "validation", recipe.features, work)
+        run = Run(
+            recipe=recipe,
+            device=device,
+            checkpoints=checkpoints,
+            interruption=interruption,
+            on_progress=on_progress,
+        )
+        fitted = _fit(train_part, validation, run)
+        _write(folder, fitted, validation, recipe)
         (folder / "card.md").write_text(model_card(pipeline, training_set, recipe, fitted.metrics))
+        interruption.check()
     model = store_model(
         lake,
         folder,
@@ -95,31 +114,22 @@ def _read(lake: Lake, training_set: TrainingSet, part: Part, features: Signature
     return examples
 
 
-def _fit(
-    train: Examples,
-    validation: Examples,
-    recipe: Recipe,
-    device: torch.device,
-    checkpoints: Checkpoints,
-    interruption: Interruption,
-    on_progress: Progress | None,
-) -> Fitted:
+def _fit(train: Examples, validation: Examples, run: Run) -> Fitted:
+    training = run.recipe.training
     encoders, encoded = fit_encoders(train)
-    warn_of_constants(encoders, recipe.features.numeric)
-    training = recipe.training
-    taught, checked = Rows.on(device, encoded), Rows.on(device, encoders.encode(validation))
-    share = drawn_share(taught.labels, training.negative_share)
-    state = _start(encoders, encoded, recipe, share, device)
+    warn_of_constants(encoders, run.recipe.features.numeric)
+    taught, checked = Rows.on(run.device, encoded), Rows.on(run.device, encoders.encode(validation))
+    state = _start(encoders, encoded, training, run.device)
     logger.info("training on %d rows (%d positive), validating on %d", train.rows, train.positives, validation.rows)
-    checkpoints.resume(state)
+    run.checkpoints.resume(state)
     fit(
         state,
         taught,
         checked,
         training,
-        checkpoints=checkpoints,
-        interruption=interruption,
-        on_progress=on_progress,
+        checkpoints=run.checkpoints,
+        interruption=run.interruption,
+        on_progress=run.on_progress,
     )
     logits = score(state.best, checked, training.micro_batch_rows)
     calibration = fit_calibration(logits, validation.labels)
@@ -127,11 +137,12 @@ def _fit(
     return Fitted(encoders=encoders, network=state.best.cpu(), calibration=calibration, metrics=metrics)
 
 
-def _start(encoders: Encoders, encoded: Encoded, recipe: Recipe, share: float, device: torch.device) -> TrainingState:
-    network = TabularNetwork(encoders, hidden=recipe.training.hidden, dropout=recipe.training.dropout)
+def _start(encoders: Encoders, encoded: Encoded, training: Training, device: torch.device) -> TrainingState:
+    network = TabularNetwork(encoders, hidden=training.hidden, dropout=training.dropout)
+    negatives = float((encoded.labels == 0).sum()) * drawn_share(encoded.labels, training.negative_share)
     positives = float(encoded.labels.sum())
-    network.start_from(positives / (positives + share * (encoded.labels.size - positives)))
-    return TrainingState(network.to(device), recipe.training)
+    network.start_from(positives / (positives + negatives))
+    return TrainingState(network.to(device), training)
 
 
 def _write(folder: Path, fitted: Fitted, validation: Examples, recipe: Recipe) -> None:
