@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 Part = Literal["train", "validation", "holdout"]
 PARTS: tuple[Part, ...] = ("train", "validation", "holdout")
 Days = tuple[date, date]
+INSTANT = timedelta(microseconds=1)
+"""Days are half-open: what became known as the next day began was not known when this one ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ def fetch_part(lake: Lake, training_set: TrainingSet, part: Part, folder: Path) 
 
 def _labels(pipeline: Pipeline, lake: Lake, as_of: datetime) -> pl.DataFrame:
     """The latest value known of each key that has one: columns `key` and `label`."""
-    known = lake.read("labels", pipeline.pipeline, as_of=as_of, until=as_of + timedelta(microseconds=1))
+    known = lake.read("labels", pipeline.pipeline, as_of=as_of - INSTANT, until=as_of)
     rows = pl.DataFrame(known.read_all())
     if not rows.height:
         return pl.DataFrame(schema={"key": pl.String, "label": pl.Int8})
@@ -122,7 +124,7 @@ def _part(pipeline: Pipeline, lake: Lake, days: Days, as_of: datetime, labels: p
     history = lake.read(
         "features",
         pipeline.pipeline,
-        as_of=as_of,
+        as_of=as_of - INSTANT,
         since=start_of(days[0]),
         until=end_of(days[1]),
         columns=[key, "event_time", *names],
