@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -124,7 +125,7 @@ def store_network(lake: Lake, pipeline: Pipeline) -> Model:
         helper.make_node("Where", ["absent", "zero", "numeric"], ["x0"]),
     ]
     weights = [numpy_helper.from_array(np.float32(0), "zero"), numpy_helper.from_array(np.array([-1]), "flat")]
-    for layer, shape in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, shape in enumerate(pairwise(sizes)):
         matrix = (rng.normal(size=shape) / 100).astype(np.float32)
         weights.append(numpy_helper.from_array(matrix, f"w{layer}"))
         nodes.append(helper.make_node("MatMul", [f"x{layer}", f"w{layer}"], [f"y{layer}"]))
