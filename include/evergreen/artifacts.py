@@ -201,6 +201,7 @@ class ColumnDrift(Artifact):
     jensen_shannon: float
     """Divergence in nats, 0 to ln 2."""
     p_value: float
+    """Adjusted for the number of columns judged (Benjamini-Hochberg)."""
     drifted: bool
 
 
