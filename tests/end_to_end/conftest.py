@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import pytest
 
@@ -22,9 +24,10 @@ from evergreen.standalone.home import Home
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation() -> Iterator[Installation]:
     """A running installation with two pipelines, one broken spec and thirteen days in its sources."""
-    root = tmp_path_factory.mktemp("evergreen")
+    # Not pytest's folder: PostgreSQL runs as another user under root, and must be able to pass through.
+    root = Path(mkdtemp(prefix="evergreen-e2e-"))
     variables = variables_of(root)
     write_specs(Path(variables["EVERGREEN_PIPELINES"]))
     with pytest.MonkeyPatch.context() as patch:
@@ -36,6 +39,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
             yield ready_installation(home, variables)
         finally:
             stop(home)
+            rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from runpy import run_module
 
 PRELOADED = (
     "great_expectations",
@@ -22,10 +23,8 @@ def main() -> None:
     """Imports, then becomes `airflow scheduler`."""
     for name in PRELOADED:
         import_module(name)
-    from airflow.__main__ import main as airflow
-
     sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
-    airflow()
+    run_module("airflow", run_name="__main__")
 
 
 if __name__ == "__main__":
