@@ -93,7 +93,7 @@ def publish_model(pipeline: str, judged: Proven) -> Proven:
         if stage.is_backfill:
             raise AirflowSkipException(f"{verdict.version} comes from a backfill: registered, never deployed.")
         if not (verdict.approved or stage.params.get("force")):
-            raise AirflowSkipException(f"{verdict.version} was refused: {'; '.join(verdict.reasons)}")
+            raise AirflowSkipException(f"{verdict.version} was refused: {' '.join(verdict.reasons)}")
         event = get_current_context()["outlet_events"][model_asset(stage.pipeline)]
         event.add_partitions(stage.day.isoformat())
         event.extra = {"version": verdict.version}
