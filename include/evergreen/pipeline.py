@@ -190,11 +190,11 @@ class Training(Part):
     max_epochs: int = Field(default=20, ge=1, le=1000)
     patience: int = Field(default=4, ge=1)
     """Epochs without a better validation average precision before stopping."""
-    batch_rows: int = Field(default=1024, ge=2)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    batch_rows: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    hidden: tuple[int, ...] = (256, 256, 256)
-    dropout: float = Field(default=0.35, ge=0, lt=1)
+    hidden: tuple[int, ...] = (128, 128)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     negative_share: float = Field(default=0.1, gt=0, le=1)
     """Share of negatives drawn afresh each epoch; scores are corrected for it."""
     micro_batch_rows: int | None = Field(default=None, ge=1)

@@ -36,7 +36,9 @@ def installation() -> Iterator[Installation]:
         home = Home.at(root)
         try:
             start_detached(home, lambda phase: None)
-            yield ready_installation(home, variables)
+            ready = ready_installation(home, variables)
+            yield ready
+            ready.airflow.close()
         finally:
             stop(home)
             rmtree(root, ignore_errors=True)

@@ -101,7 +101,7 @@ def _write_visits(url: str) -> None:
         cursor.execute("create table visits (visit text, visitor text, pages integer, page text, at timestamptz)")
         cursor.execute("create table sales (visit text, sold boolean, sold_at timestamptz)")
         cursor.execute(
-            """insert into visits select 'v' || n, 'p' || n % 97, 1 + n * 7919 % 40, 'page' || n % 5,
+            """insert into visits select 'v' || n, 'p' || n %% 97, 1 + n * 7919 %% 40, 'page' || n %% 5,
                %s::timestamptz + n * interval '1 day' / 400 from generate_series(0, 399 * %s) n""",
             (datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC), DAYS),
         )

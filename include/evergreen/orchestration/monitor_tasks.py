@@ -27,7 +27,6 @@ def check_drift(pipeline: str) -> Proven:
         refresh_features(stage.pipeline, stage.lake, first, last)
         report = check(stage.pipeline, model, first, last, stage.lake)
         keep_report(report, stage.lake)
-        logger.info("%s", report.reason)
         return stage.finish(report, Model=model)
 
 

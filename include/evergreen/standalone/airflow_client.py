@@ -39,6 +39,10 @@ class AirflowClient:
         token = answer.json()["access_token"]
         return httpx.Client(base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
+    def close(self) -> None:
+        """Ends the session."""
+        self.http.close()
+
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer, whatever its status; sent again when the connection breaks."""
         for _ in range(SEND_TRIES - 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -25,21 +25,14 @@ def start_detached(home: Home, on_phase: Callable[[str], None]) -> None:
 
     Raises ConfigurationError with the supervisor's own words when it ended instead.
     """
-    if home.supervisor() is None:
-        with home.log("up").open("wb") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "evergreen.cli", "up"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-    else:
-        child = None
+    child = _spawn(home) if home.supervisor() is None else None
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         phase = str(home.state().get("phase", "starting"))
         on_phase(phase)
         if phase == "ready":
             return
-        if child is not None and child.poll() is not None:
+        if child is not None and os.waitpid(child, os.WNOHANG)[0]:
             raise _did_not_start(home)
         time.sleep(0.5)
     raise TemporaryError(
@@ -48,6 +41,18 @@ def start_detached(home: Home, on_phase: Callable[[str], None]) -> None:
         wanted="all parts ready",
         remedy=f"See {home.root / 'logs'}, then try again.",
     )
+
+
+def _spawn(home: Home) -> int:
+    """Pid of a new `evergreen up` in a session of its own, which outlives this process."""
+    words = [sys.executable, "-m", "evergreen.cli", "up"]
+    write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    output = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(home.log("up")), write, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(sys.executable, words, os.environ, file_actions=output, setsid=True)
 
 
 def _did_not_start(home: Home) -> ConfigurationError:

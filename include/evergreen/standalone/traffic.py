@@ -14,7 +14,7 @@ from evergreen.pipeline import Pipeline
 from evergreen.samples.config import SampleConfig
 from evergreen.samples.simulator import clean_requests
 
-ROWS_PER_REQUEST = 500
+ROWS_PER_REQUEST = 1000
 
 
 def send_day(

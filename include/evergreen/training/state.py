@@ -13,8 +13,8 @@ from evergreen.pipeline import Training
 from evergreen.training.network import TabularNetwork
 from evergreen.training.optimizer import AdamW
 
-AVERAGE_DECAY = 0.99
-"""Of the weights' moving average (measured: +0.011 average precision)."""
+AVERAGE_DECAY = 0.998
+"""Of the weights' moving average: it spans about three epochs of 20,000 rows a day over three weeks."""
 
 
 @dataclass(frozen=True, kw_only=True)
