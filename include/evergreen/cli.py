@@ -21,7 +21,7 @@ from evergreen.settings import Settings
 from evergreen.standalone.control import environment
 from evergreen.standalone.home import Home
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 class Kind(click.Group):
@@ -94,7 +94,7 @@ def status(as_json: bool) -> None:
 @click.argument("pipeline")
 def history(pipeline: str) -> None:
     """Everything that ever served, oldest first, with who and why."""
-    table = Table("#", "at", "version", "before", "by", "reason")
+    table = _table("#", "at", "version", "before", "by", "reason")
     for d in _ledger().history(pipeline):
         at = d.at.isoformat(timespec="seconds")
         table.add_row(str(d.sequence), at, d.to_version, d.from_version or "-", d.actor, d.reason)
@@ -147,12 +147,20 @@ def verify() -> None:
 @click.option("--pipeline", default="fraud", show_default=True)
 def receipts(run: str, pipeline: str) -> None:
     """The receipts of a DAG run: `<dag id>.<run id>`, for example fraud.train_model.manual__1."""
-    table = Table("task", "try", "seconds", "peak MB", "outputs", "started")
+    table = _table("task", "try", "seconds", "peak MB", "outputs", "started")
     for r in read_receipts(_lake(), pipeline, run):
         outputs = f"{len(r.tables)} tables, {len(r.objects)} objects"
         started = r.started_at.isoformat(timespec="seconds")
         table.add_row(r.task, str(r.attempt), f"{r.seconds:.1f}", str(r.peak_memory_bytes >> 20), outputs, started)
     console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    """A table that folds long values and never cuts them short."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _settings() -> Settings:

@@ -147,9 +147,9 @@ class Demo:
     def _live_days(self, title: str, first: date, last: date) -> None:
         self._ingest(title, first, last)
         for day in days_between(first, last):
+            if self._retrained():
+                return
             with self.progress.act(f"{title}: score {day} live, then check drift") as act:
-                if self._retrained():
-                    return
                 if not scored(self.lake, NAME, day):
                     send_day(
                         self.settings.serving_url, self.pipeline, self._sample(), day,

@@ -61,6 +61,10 @@ def _champion(champion: dict[str, Any] | None) -> str:
         return "none"
     lines = [f"{champion['version']}"]
     lines += [f"{name} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})" for name, m in champion["metrics"].items()]
+    if beat := champion["beat"]:
+        gain = beat["average_precision"]
+        interval = f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        lines.append(f"beat {beat['version']} on the same later days: average_precision {interval}")
     return "\n".join(lines)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
-from evergreen.artifacts import Evaluation, TableDay
+from evergreen.artifacts import Evaluation, Model, TableDay
 from evergreen.lake.lake import Lake
 from evergreen.ledger.ledger import Ledger
 from evergreen.monitoring.latest import latest_drift
@@ -32,9 +33,7 @@ def _pipeline(name: str, settings: Settings, lake: Lake, ledger: Ledger) -> dict
         "days": len(clean),
         "rows": sum(day.rows for day in clean),
         "quarantined": _quarantined(name, lake),
-        "champion": _champion(registered.model.version, registered.model.as_of, registered.evaluation)
-        if registered
-        else None,
+        "champion": _champion(registered.model, registered.evaluation) if registered else None,
         "serving": {"url": f"{settings.serving_url}/v1/{name}/predict", "version": current.to_version}
         if current
         else None,
@@ -43,12 +42,14 @@ def _pipeline(name: str, settings: Settings, lake: Lake, ledger: Ledger) -> dict
     }
 
 
-def _champion(version: str, as_of: Any, evaluation: Evaluation) -> dict[str, Any]:
-    metrics = {
-        name: {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-        for name, estimate in evaluation.metrics.items()
+def _champion(model: Model, evaluation: Evaluation) -> dict[str, Any]:
+    gain = evaluation.difference
+    return {
+        "version": model.version,
+        "as_of": (model.as_of - timedelta(days=1)).date().isoformat(),
+        "metrics": {name: estimate.model_dump() for name, estimate in evaluation.metrics.items()},
+        "beat": {"version": evaluation.champion, "average_precision": gain.model_dump()} if gain else None,
     }
-    return {"version": version, "as_of": as_of.isoformat(), "metrics": metrics}
 
 
 def _quarantined(name: str, lake: Lake) -> dict[str, int]:
