@@ -42,13 +42,14 @@ def ask_or_go(pipeline: str) -> str:
     """Ask a person first where the spec or the form says so."""
     with proof(pipeline) as stage:
         ask = stage.pipeline.deployment.approval or stage.params.get("require_approval")
+        stage.finish()
         return "approve" if ask else "roll_out"
 
 
 @task(trigger_rule="none_failed_min_one_success")
 def roll_out(pipeline: str, chosen: Proven) -> Proven:
     """Move production to the chosen version, and back again if it does not answer well."""
-    with proof(pipeline, chosen=chosen["receipt"]) as stage:
+    with proof(pipeline, chosen) as stage:
         from evergreen.deployment.rollout import HttpServing
         from evergreen.deployment.rollout import roll_out as roll
 

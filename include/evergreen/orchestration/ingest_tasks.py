@@ -24,7 +24,7 @@ def extract_day(pipeline: str) -> Proven:
 @task
 def validate_day(pipeline: str, raw: Proven) -> Proven:
     """Clean the rows, hold them to their expectations, put bad ones into quarantine."""
-    with proof(pipeline, raw=raw["receipt"]) as stage:
+    with proof(pipeline, raw) as stage:
         from evergreen.validation.validate import validate_day as validate
 
         return stage.finish(validate(stage.pipeline, taken(raw, RawBatch), stage.lake))
@@ -33,7 +33,7 @@ def validate_day(pipeline: str, raw: Proven) -> Proven:
 @task
 def build_features(pipeline: str, clean: Proven) -> Proven:
     """Build the day's features, then tell downstream DAGs that the day is ready."""
-    with proof(pipeline, clean=clean["receipt"]) as stage:
+    with proof(pipeline, clean) as stage:
         from evergreen.features.build import build_features as build
 
         proven = stage.finish(build(stage.pipeline, taken(clean, CleanBatch), stage.lake))

@@ -52,7 +52,7 @@ def _window(stage: Stage) -> tuple[date, date]:
 @task
 def decide_retrain(pipeline: str, checked: Proven) -> Proven:
     """Let the governor decide whether a retrain is worth it; the decision and its reason are recorded."""
-    with proof(pipeline, checked=checked["receipt"]) as stage:
+    with proof(pipeline, checked) as stage:
         from evergreen.monitoring.governor import govern
 
         if stage.is_backfill:
@@ -74,5 +74,6 @@ def decide_retrain(pipeline: str, checked: Proven) -> Proven:
 @task.short_circuit
 def retrain_is_wanted(pipeline: str, decided: Proven) -> bool:
     """Go on only when the governor said so."""
-    with proof(pipeline):
+    with proof(pipeline, decided) as stage:
+        stage.finish()
         return taken(decided, RetrainDecision).retrain

@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +43,8 @@ class Stage:
     context: Mapping[str, Any]
     started_at: datetime
     started: float
-    inputs: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    """Paths of the upstream receipts this task builds on."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -82,7 +83,7 @@ class Stage:
         receipt = Receipt(
             pipeline=self.pipeline.pipeline,
             **identity(self.context),
-            inputs=self.inputs,
+            inputs={path: self.lake.objects.digest(path) for path in self.inputs},
             tables=tuple(t for a in artifacts for t in tables_of(a)),
             objects=tuple(o for a in artifacts for o in objects_of(a, self.lake)),
             result={name: artifact.model_dump(mode="json") for name, artifact in named.items()},
@@ -100,7 +101,7 @@ class Stage:
 
 
 @contextmanager
-def proof(pipeline: str, **inputs: str) -> Iterator[Stage]:
+def proof(pipeline: str, *inputs: Proven) -> Iterator[Stage]:
     """The stage of the running task. An error that no retry can mend fails the task at once."""
     try:
         yield Stage(
@@ -109,7 +110,7 @@ def proof(pipeline: str, **inputs: str) -> Iterator[Stage]:
             context=get_current_context(),
             started_at=datetime.now(UTC),
             started=time.monotonic(),
-            inputs=dict(inputs),
+            inputs=tuple(value["receipt"] for value in inputs),
         )
     except EvergreenError as error:
         if error.details:

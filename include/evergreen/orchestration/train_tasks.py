@@ -24,6 +24,7 @@ def wait_for_features(pipeline: str) -> PokeReturnValue:
     """Wait until the day's features are built; a run started by hand or by a backfill does not wait."""
     with proof(pipeline) as stage:
         if features_are_there(stage.lake, pipeline, stage.day):
+            stage.finish()
             return PokeReturnValue(is_done=True)
         if not scheduled(stage):
             raise AirflowFailException(
@@ -88,7 +89,7 @@ def judge_model(pipeline: str) -> Proven:
 @task
 def publish_model(pipeline: str, judged: Proven) -> Proven:
     """Announce an approved model, which deploys it; a backfilled model is never announced."""
-    with proof(pipeline, judged=judged["receipt"]) as stage:
+    with proof(pipeline, judged) as stage:
         verdict = taken(judged, Verdict)
         if stage.is_backfill:
             raise AirflowSkipException(f"{verdict.version} comes from a backfill: registered, never deployed.")
