@@ -193,7 +193,8 @@ class Training(Part):
     batch_rows: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(128, 128), min_length=1)
+    """Units of each layer."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     negative_share: float = Field(default=0.1, gt=0, le=1)
     """Share of negatives drawn afresh each epoch; scores are corrected for it."""
