@@ -29,7 +29,7 @@ WINDOWS = {
     "since": Window(by=("card",), over="10s", aggregate="seconds_since_last"),
     "pair": Window(by=("card", "shop"), over="10s", aggregate="count"),
 }
-Row = tuple[str | None, str | None, int, datetime, datetime, datetime | None]
+Row = tuple[str | None, str | None, int | None, datetime, datetime, datetime | None]
 
 
 def _at(second: float) -> datetime:
@@ -48,7 +48,7 @@ def _events(draw: st.DrawFn) -> Row:
     return (
         draw(st.sampled_from(["a", "b", None])),
         draw(st.sampled_from(["x", "y", None])),
-        draw(st.integers(-1000, 1000)),
+        draw(st.none() | st.integers(-1000, 1000)),
         _at(event),
         _at(known),
         _at(known + ends) if ends is not None else None,
@@ -67,7 +67,7 @@ def _slow(rows: list[Row], row: Row) -> dict[str, float | None]:
         and r[4] <= now
         and (r[5] is None or r[5] > now)
     ]
-    cents = [r[2] for r in seen]
+    cents = [r[2] for r in seen if r[2] is not None]
     pair = [r for r in seen if r[1] is not None and r[1] == row[1]]
     return {
         "count": len(seen),
@@ -109,3 +109,13 @@ def test_no_history_gives_empty_windows() -> None:
     rows: list[Row] = [("a", "x", 1, _at(0), _at(0), None)]
     found = compute_windows(_frame(rows), _frame([]), WINDOWS).to_dicts()
     assert found == [{"count": 0, "sum": 0, "mean": None, "max": None, "since": None, "pair": 0}]
+
+
+def test_null_operand_is_counted_as_an_event_and_not_as_a_value() -> None:
+    rows: list[Row] = [
+        ("a", "x", -4, _at(0), _at(0), None),
+        ("a", "x", None, _at(1), _at(1), None),
+        ("a", "x", 1, _at(2), _at(2), None),
+    ]
+    found = compute_windows(_frame(rows), _frame(rows), WINDOWS).to_dicts()
+    assert found[2] == {"count": 2, "sum": -4, "mean": -4.0, "max": -4, "since": 1.0, "pair": 2}

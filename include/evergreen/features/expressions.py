@@ -15,6 +15,8 @@ import polars as pl
 from evergreen.features.functions import FUNCTIONS, NUMBER, OPERATORS, Function, Type, finite
 
 MAX_CHARACTERS = 2000
+MAX_DEPTH = 100
+"""Far below the interpreter's limit, so that what is accepted here computes wherever it is called from."""
 TABLE: dict[str, Function] = OPERATORS | FUNCTIONS
 
 
@@ -65,11 +67,7 @@ def names_in(text: str) -> frozenset[str]:
 
 def parse(text: str, types: Mapping[str, Type]) -> Node:
     """The typed tree of `text`, in which the names of `types` may stand; raises Refused for anything else."""
-    tree = _syntax(text)
-    try:
-        return _Reader(text, types).read(tree)
-    except RecursionError:
-        raise Refused(1, "an expression nested too deep", "one split into several expressions") from None
+    return _Reader(text, types).read(_syntax(text))
 
 
 def to_polars(node: Node) -> pl.Expr:
@@ -93,8 +91,11 @@ def _syntax(text: str) -> ast.expr:
     try:
         return ast.parse(stripped, mode="eval").body
     except SyntaxError as error:
-        offset = (error.offset or 1) + len(line) - len(stripped)
-        raise Refused(offset, error.msg, "a Python expression such as log1p(amount / 100)") from None
+        # An expression that ends too early is blamed on the line after it.
+        within = error.offset if error.lineno == 1 and error.offset else len(stripped) + 1
+        raise Refused(
+            len(line) - len(stripped) + within, error.msg, "a Python expression such as log1p(amount / 100)"
+        ) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise Refused(1, str(error) or type(error).__name__, "a Python expression of ordinary depth") from None
 
@@ -123,6 +124,7 @@ class _Reader:
 
     def __init__(self, text: str, types: Mapping[str, Type]) -> None:
         self.types = types
+        self.depth = 0
         self.indent = len(text) - len(text.lstrip())
         self.line = text.lstrip().encode()
         self.readers: dict[type[ast.expr], Callable[..., Node]] = {
@@ -140,7 +142,12 @@ class _Reader:
         reader = self.readers.get(type(node))
         if reader is None:
             raise self._refused(node, type(node).__name__, ALLOWED)
-        return reader(node)
+        if self.depth == MAX_DEPTH:
+            raise self._refused(node, f"more than {MAX_DEPTH} levels of nesting", "several expressions")
+        self.depth += 1
+        tree = reader(node)
+        self.depth -= 1
+        return tree
 
     def _name(self, node: ast.Name) -> Node:
         if node.id not in self.types:

@@ -1,13 +1,15 @@
 """Trailing windows over frames: groups rows by key and hands whole columns to the compiled kernels.
 
 An event at t sees the rows of its key with t - over <= event_time < t that were known by t and not yet
-superseded. An event with a null in any `by` column sees nothing: count and sum 0, the others null.
+superseded. An event with a null in any `by` column sees nothing: count and sum 0, the others null. A null
+operand is not there for sum, mean and max, whose counts leave it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from evergreen.features.kernels import order_by_group, trailing_max, trailing_su
 from evergreen.pipeline import Window, duration
 
 Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
+ALREADY = np.iinfo(np.int64).min
 MICROSECONDS = 1_000_000
 
 
@@ -55,9 +59,11 @@ class Timeline:
 def compute_windows(rows: pl.DataFrame, history: pl.DataFrame, windows: Mapping[str, Window]) -> pl.DataFrame:
     """One column a window, in the order of `rows`; windows of the same key share their sort."""
     timeline = Timeline.of(rows, history)
+    keys = {column for window in windows.values() for column in window.by}
+    codes = {column: _codes(rows, history, column) for column in keys}
     columns: dict[str, pl.Series] = {}
     for by in dict.fromkeys(window.by for window in windows.values()):
-        grouped = Grouped.of(rows, history, by, timeline)
+        grouped = Grouped.of([codes[column] for column in by], timeline)
         columns |= {name: grouped.aggregate(w, history) for name, w in windows.items() if w.by == by}
     return pl.DataFrame({name: columns[name] for name in windows})
 
@@ -77,9 +83,10 @@ class Grouped:
     num_rows: int
 
     @classmethod
-    def of(cls, rows: pl.DataFrame, history: pl.DataFrame, by: tuple[str, ...], timeline: Timeline) -> Grouped:
-        """Both frames grouped by the columns `by`."""
-        groups, wanted, num_groups = _groups(rows, history, by)
+    def of(cls, codes: Sequence[Codes], timeline: Timeline) -> Grouped:
+        """History and events, in that order in each of `codes`, grouped by all of them."""
+        numbers, num_groups = _groups(codes)
+        groups, wanted = numbers[: timeline.event.size], numbers[timeline.event.size :]
         starts, order = order_by_group(groups, timeline.by_entry, num_groups)
         query_starts, query_rows = order_by_group(wanted, timeline.by_query, num_groups)
         return cls(
@@ -91,63 +98,70 @@ class Grouped:
             query_starts=query_starts,
             query_times=timeline.query[query_rows],
             query_rows=query_rows,
-            num_rows=rows.height,
+            num_rows=timeline.query.size,
         )
 
     def aggregate(self, window: Window, history: pl.DataFrame) -> pl.Series:
         """The window's value for every event: Int64, or Float64 for mean and seconds_since_last."""
         if window.aggregate == "seconds_since_last":
-            last, seen = self._largest(self.event, window)
+            last, seen = self._largest(window, self.event, self.superseded)
             times = np.zeros(self.num_rows, np.int64)
             times[self.query_rows] = self.query_times
             return _nullable((times - last) / MICROSECONDS, seen)
-        if window.aggregate == "max":
-            return _nullable(*self._largest(self._values(window, history), window))
-        counts, sums = self._sums(self._values(window, history), window)
-        if window.aggregate == "mean":
-            return _nullable(sums / np.maximum(counts, 1), counts > 0)
-        return pl.Series(counts if window.aggregate == "count" else sums)
-
-    def _values(self, window: Window, history: pl.DataFrame) -> Ints:
         if window.of is None:
-            return np.zeros(self.order.size, np.int64)
-        return history[window.of].fill_null(0).to_numpy().astype(np.int64)[self.order]
+            return pl.Series(self._sums(window, self.event, self.superseded)[0])
+        operand = self._operand(history[window.of])
+        if window.aggregate == "max":
+            return _nullable(*self._largest(window, *operand))
+        counts, sums = self._sums(window, *operand)
+        return pl.Series(sums) if window.aggregate == "sum" else _nullable(sums / np.maximum(counts, 1), counts > 0)
 
-    def _sums(self, values: Ints, window: Window) -> tuple[Ints, Ints]:
+    def _operand(self, column: pl.Series) -> tuple[Ints, Ints]:
+        """The column's values in this order, and until when each can be seen: a null never can."""
+        values = column.cast(pl.Int64)
+        if not values.null_count():
+            return values.to_numpy()[self.order], self.superseded
+        absent = values.is_null().to_numpy()[self.order]
+        return values.fill_null(0).to_numpy()[self.order], np.where(absent, ALREADY, self.superseded)
+
+    def _sums(self, window: Window, values: Ints, superseded: Ints) -> tuple[Ints, Ints]:
         counts, sums = np.zeros(self.num_rows, np.int64), np.zeros(self.num_rows, np.int64)
-        trailing_sums(*self._arguments(values, window), counts, sums)
+        trailing_sums(*self._arguments(window, values, superseded), counts, sums)
         return counts, sums
 
-    def _largest(self, values: Ints, window: Window) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    def _largest(self, window: Window, values: Ints, superseded: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
         largest, seen = np.zeros(self.num_rows, np.int64), np.zeros(self.num_rows, np.bool_)
-        trailing_max(*self._arguments(values, window), largest, seen)
+        trailing_max(*self._arguments(window, values, superseded), largest, seen)
         return largest, seen
 
-    def _arguments(self, values: Ints, window: Window) -> tuple[Any, ...]:
-        over = int(duration(window.over).total_seconds() * MICROSECONDS)
-        history = (self.starts, self.enter, self.event, self.superseded, values)
+    def _arguments(self, window: Window, values: Ints, superseded: Ints) -> tuple[Any, ...]:
+        over = duration(window.over) // timedelta(microseconds=1)
+        history = (self.starts, self.enter, self.event, superseded, values)
         return (*history, self.query_starts, self.query_times, self.query_rows, over)
 
 
-def _groups(
-    rows: pl.DataFrame, history: pl.DataFrame, by: tuple[str, ...]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
-    """Group number of every row of history and of every event, -1 for a null key; and how many there are."""
-    keys = pl.concat([history.select(by), rows.select(by)])
-    absent = keys.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
-    numbers = np.zeros(keys.height, np.int64)
-    for column in by:
-        # Numbered column by column, so that a composite key never becomes text. Hashing beats sorting: the
-        # service asks for a hundred rows at a time.
-        codes = _numbered(keys[column].to_arrow())
-        numbers = _numbered(pa.array(numbers * (codes.max(initial=0) + 1) + codes))
-    groups = np.where(absent, -1, numbers).astype(np.int32)
-    return groups[: history.height], groups[history.height :].copy(), int(numbers.max(initial=-1)) + 1
+def _codes(rows: pl.DataFrame, history: pl.DataFrame, column: str) -> Codes:
+    """A number for every value of `history` and then of `rows`; equal values have equal ones, null has -1."""
+    both = pa.concat_arrays([history[column].cast(rows[column].dtype).to_arrow(), rows[column].to_arrow()])
+    return _numbered(both)
 
 
-def _numbered(values: pa.Array) -> Ints:
-    """A number from 0 for every distinct value, in order of appearance; 0 for null too."""
-    indices = values.dictionary_encode().indices.fill_null(0)
+def _groups(codes: Sequence[Codes]) -> tuple[npt.NDArray[np.int32], int]:
+    """Group number of every row, -1 where any of `codes` is, and how many groups there are."""
+    numbers = codes[0]
+    for other in codes[1:]:
+        # Pairs are numbered anew, so that a composite key never becomes text nor outgrows int64.
+        pairs = numbers * (other.max(initial=0) + 1) + other
+        numbers = _numbered(pa.array(pairs, mask=(numbers < 0) | (other < 0)))
+    return numbers.astype(np.int32), int(numbers.max(initial=-1)) + 1
+
+
+def _numbered(values: pa.Array) -> Codes:
+    """A number from 0 for every distinct value, in order of appearance; -1 for null.
+
+    By hashing, which beats sorting: the service asks for a hundred rows at a time.
+    """
+    indices = values.dictionary_encode().indices.fill_null(-1)
     return np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)
 
 
@@ -162,5 +176,5 @@ def _superseded(history: pl.DataFrame) -> Ints:
     return np.ascontiguousarray(ends.fill_null(NEVER).to_numpy())
 
 
-def _nullable(values: npt.NDArray[np.generic], seen: npt.NDArray[np.bool_]) -> pl.Series:
-    return pl.select(pl.when(pl.Series(seen)).then(pl.Series(values))).to_series()
+def _nullable(values: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> pl.Series:
+    return pl.Series(pa.array(values, mask=~seen))
