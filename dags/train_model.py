@@ -5,7 +5,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param, TaskGroup
 
 from evergreen.orchestration.pipelines import pipelines
-from evergreen.orchestration.pods import pod_step, receipt_of
+from evergreen.orchestration.pods import RUN_TYPE, pod_step, receipt_of
 from evergreen.orchestration.profiles import profile_names
 from evergreen.orchestration.schedule import DEFAULT_ARGS, NIGHTLY, day_param, model_asset
 from evergreen.orchestration.train_tasks import (
@@ -53,7 +53,7 @@ Learns from history as it was known at the end of the as-of day, never later. An
                     "--seed",
                     "{{ '' if params.seed is none else params.seed }}",
                     "--run-type",
-                    "{{ dag_run.run_type }}",
+                    RUN_TYPE,
                 ],
             )
             champion = choose_champion(pipeline.pipeline)

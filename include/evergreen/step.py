@@ -80,7 +80,7 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @step_options
 @click.option("--seed", default="", help="Seed instead of the spec's; empty: the spec's.")
-@click.option("--run-type", default="manual", help="Airflow's type of the run; `backfill` marks the model.")
+@click.option("--run-type", default="ordinary", help="`backfill` marks the model as never to be deployed by itself.")
 @click.option("--micro-batch-rows", type=int, default=None, help="Rows on the device at once.")
 def train(seed: str, run_type: str, micro_batch_rows: int | None, **options: Any) -> None:
     """Training set in, model out."""

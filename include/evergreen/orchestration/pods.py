@@ -17,6 +17,8 @@ from evergreen.orchestration.proof import RECEIPT, require_pod_receipt
 from evergreen.pipeline import Pipeline
 from evergreen.settings import Settings
 
+RUN_TYPE = "{{ 'backfill' if dag_run.run_type == 'backfill' else 'ordinary' }}"
+"""Template that tells a step whether its run may move production; the type itself renders as an enum's name."""
 EXIT_LINE = re.compile(r"exit (\d+) \(")
 """The last line of a step that failed on purpose; the pod's termination message carries it here."""
 LAKE_SECRET = "evergreen-lake"  # noqa: S105
