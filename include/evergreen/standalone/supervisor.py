@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from evergreen.deployment.rollout import reconcile
-from evergreen.errors import ConfigurationError
+from evergreen.errors import ConfigurationError, TemporaryError
 from evergreen.lake.lake import Lake
 from evergreen.ledger.ledger import Ledger
 from evergreen.pipeline_file import read_pipelines
@@ -161,8 +161,7 @@ class Supervisor:
             if time.monotonic() - looked > DATABASE_LOOK_SECONDS:
                 looked = time.monotonic()
                 if not database.alive():
-                    logger.warning("PostgreSQL does not answer; starting it again")
-                    database.start()
+                    revive(database)
             time.sleep(LOOK_SECONDS)
 
     def _phase(self) -> str:
@@ -182,6 +181,15 @@ class Supervisor:
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
         self.stopping = True
+
+
+def revive(database: EmbeddedPostgres) -> None:
+    """Starts a database that does not answer; where that fails, the next look tries again."""
+    logger.warning("PostgreSQL does not answer; starting it again")
+    try:
+        database.start()
+    except TemporaryError as error:
+        logger.error("%s", error)
 
 
 def end_leftovers(home: Home) -> None:
