@@ -20,8 +20,8 @@ from evergreen.ledger.ledger import Ledger
 from evergreen.samples.config import SampleConfig
 from evergreen.samples.database import write_days
 from evergreen.settings import Settings
-from evergreen.standalone.airflow_client import AirflowClient
-from evergreen.standalone.control import airflow, environment
+from evergreen.standalone.airflow_client import AirflowClient, admin_session
+from evergreen.standalone.control import environment
 from evergreen.standalone.home import Home
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -84,10 +84,9 @@ def write_specs(folder: Path) -> None:
 def ready_installation(home: Home, variables: dict[str, str]) -> Installation:
     parts = environment(home)
     settings = Settings.from_environment(parts)
-    client = airflow(settings, home)
+    client = admin_session(settings, home)
     wanted = [f"{p}.{s}" for p in ("fraud", "visits") for s in ("ingest_data", "train_model", "deploy_model")]
     wait_until(lambda: client.ready(wanted), "DAGs")
-    client.ensure_pool("gpu", 1, "Training pods at once")
     source = parts["AIRFLOW_CONN_FRAUD_SOURCE"]
     write_days(source, SampleConfig(rows_per_day=ROWS_PER_DAY), FIRST, LAST, known_until=end_of(LAST))
     _write_visits(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from evergreen.artifacts import Model
+from evergreen.artifacts import Model, Verdict
 from evergreen.errors import ConfigurationError
 from evergreen.orchestration.proof import Proven, Stage, proof, taken
 from evergreen.orchestration.schedule import deployed_asset, model_asset
@@ -22,7 +22,7 @@ def choose_version(pipeline: str) -> Proven:
             raise ConfigurationError(
                 f"Version {version}", found=f"versions {known[-5:]}", wanted="a registered one", remedy="Choose one."
             )
-        return stage.finish(registered.model)
+        return stage.finish(registered.model, registered.verdict)
 
 
 def _announced(stage: Stage) -> str:
@@ -62,7 +62,7 @@ def roll_out(pipeline: str, chosen: Proven) -> Proven:
             stage.ledger,
             stage.lake,
             actor="airflow",
-            reason=stage.params.get("reason") or ("chosen by hand" if by_hand else "approved by the gate"),
+            reason=stage.params.get("reason") or _reason(taken(chosen, Verdict), by_hand=by_hand),
             allow_older=by_hand,
         )
         stage.anchor()
@@ -71,3 +71,9 @@ def roll_out(pipeline: str, chosen: Proven) -> Proven:
         event.add_partitions(day)
         event.extra = {"version": deployment.to_version}
         return stage.finish(deployment)
+
+
+def _reason(verdict: Verdict, *, by_hand: bool) -> str:
+    if by_hand:
+        return "chosen by hand"
+    return "approved by the gate" if verdict.approved else f"forced, although: {' '.join(verdict.reasons)}"

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 
 from evergreen.errors import EvergreenError, TemporaryError
+from evergreen.settings import Settings
+from evergreen.standalone.home import Home
 
 POLL_SECONDS = 1.0
 SEND_TRIES = 3
@@ -150,6 +152,11 @@ class AirflowClient:
             )
         body: dict[str, Any] = answer.json() if answer.content else {}
         return body
+
+
+def admin_session(settings: Settings, home: Home) -> AirflowClient:
+    """A session with the standalone Airflow as its admin."""
+    return AirflowClient(f"http://127.0.0.1:{settings.airflow_port}", "admin", home.secrets()["password"])
 
 
 def _midnight(day: date) -> str:

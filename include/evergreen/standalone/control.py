@@ -11,8 +11,6 @@ from collections.abc import Callable
 import psutil
 
 from evergreen.errors import ConfigurationError, TemporaryError
-from evergreen.settings import Settings
-from evergreen.standalone.airflow_client import AirflowClient
 from evergreen.standalone.home import Home
 from evergreen.standalone.supervisor import end_leftovers
 
@@ -89,8 +87,3 @@ def environment(home: Home) -> dict[str, str]:
     path = home.root / "environment.json"
     loaded: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     return loaded
-
-
-def airflow(settings: Settings, home: Home) -> AirflowClient:
-    """A session with the standalone Airflow as its admin."""
-    return AirflowClient(f"http://127.0.0.1:{settings.airflow_port}", "admin", home.secrets()["password"])

@@ -21,9 +21,9 @@ from evergreen.pipeline_file import read_pipeline
 from evergreen.samples.config import SampleConfig
 from evergreen.samples.database import write_days
 from evergreen.settings import Settings
-from evergreen.standalone.airflow_client import AirflowClient
+from evergreen.standalone.airflow_client import AirflowClient, admin_session
 from evergreen.standalone.calendar import Calendar, remembered_calendar
-from evergreen.standalone.control import airflow, environment, start_detached
+from evergreen.standalone.control import environment, start_detached
 from evergreen.standalone.home import Home
 from evergreen.standalone.progress import Progress
 from evergreen.standalone.screen import show_status, show_ways_in
@@ -34,7 +34,6 @@ NAME = "fraud"
 STAGES = ("ingest_data", "train_model", "deploy_model", "monitor_drift")
 BACKFILL_SECONDS = 1800.0
 RUN_SECONDS = 1200.0
-GPU_SLOTS = 1
 
 
 @dataclass
@@ -73,12 +72,11 @@ class Demo:
         with self.progress.act("Start PostgreSQL, cluster, Airflow and serving") as act:
             start_detached(self.home, act.say)
             self.settings = Settings.from_environment(environment(self.home))
-            self.airflow = airflow(self.settings, self.home)
+            self.airflow = admin_session(self.settings, self.home)
             self.lake = Lake(self.settings.lake_url, self.settings.lake_options)
             self.ledger = Ledger(self.settings.database_url)
             act.say("waiting for Airflow to read the DAGs")
             self._until(lambda: self.airflow.ready([f"{NAME}.{stage}" for stage in STAGES]), "Airflow's DAGs", 180)
-            self.airflow.ensure_pool("gpu", GPU_SLOTS, "Training pods at once")
             act.say(f"ready at {self.airflow.url}")
 
     def _fill_source(self) -> None:

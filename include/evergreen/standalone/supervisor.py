@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import httpx
 import psutil
 
 from evergreen.deployment.rollout import reconcile
@@ -20,6 +21,7 @@ from evergreen.lake.lake import Lake
 from evergreen.ledger.ledger import Ledger
 from evergreen.pipeline_file import read_pipelines
 from evergreen.settings import Settings
+from evergreen.standalone.airflow_client import admin_session
 from evergreen.standalone.database import EmbeddedPostgres
 from evergreen.standalone.environment import part_environment, passwords_file
 from evergreen.standalone.home import Home, describe_process, find_process, write_private
@@ -30,6 +32,7 @@ LOOK_SECONDS = 0.5
 DATABASE_LOOK_SECONDS = 5.0
 STOP_SECONDS = 30.0
 LONGEST_PAUSE_SECONDS = 30.0
+TRAINING_PODS_AT_ONCE = 1
 
 
 @dataclass
@@ -168,7 +171,19 @@ class Supervisor:
         if self.home.state().get("phase") == "ready":
             return "ready"
         waiting = [one.part.name for one in self.running if not one.part.ready()]
-        return f"waiting for {waiting[0]}" if waiting else "ready"
+        if waiting:
+            return f"waiting for {waiting[0]}"
+        return "ready" if self._pool_is_there() else "preparing Airflow"
+
+    def _pool_is_there(self) -> bool:
+        """Whether Airflow has the pool that training pods share; without it they would wait for ever."""
+        session = admin_session(self.settings, self.home)
+        try:
+            session.ensure_pool("gpu", TRAINING_PODS_AT_ONCE, "Training pods at once")
+        except (httpx.HTTPError, TemporaryError):
+            return False
+        session.close()
+        return True
 
     def _note(self, phase: str) -> None:
         described = {
