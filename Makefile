@@ -19,7 +19,7 @@ check: install
 	$(BIN)/lint-imports
 
 stop:
-	$(BIN)/evergreen stop
+	@if test -x $(BIN)/evergreen; then $(BIN)/evergreen stop; fi
 
 clean: stop
 	rm -rf .evergreen
