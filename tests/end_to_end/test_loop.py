@@ -113,9 +113,8 @@ def test_drift_is_reported_and_the_decision_recorded(serving: Installation) -> N
 
 
 def test_monitoring_backfill_reports_and_decides_nothing(serving: Installation) -> None:
-    before = serving.ledger.decisions("fraud")
     backfill(serving, "fraud.monitor_drift", day(7), day(8))
-    assert serving.ledger.decisions("fraud") == before
+    assert {day(7), day(8)} & {decision.day for _, decision in serving.ledger.decisions("fraud")} == set()
     assert serving.lake.objects.exists(f"reports/fraud/drift/{day(8)}.html")
 
 

@@ -12,7 +12,7 @@ import pytest
 from evergreen.artifacts import DriftReport, Model, ObjectRef
 from evergreen.errors import IntegrityError, NotFound
 from evergreen.lake.lake import end_of
-from evergreen.monitoring.check import as_report, check_drift, find_drift
+from evergreen.monitoring.check import as_report, check_drift, find_drift, unbroken_from
 
 AS_OF = date(2026, 10, 26)
 TODAY = date(2026, 10, 28)
@@ -128,7 +128,7 @@ def test_counts_over_a_week_are_not_judged_in_the_first_week(world: Any) -> None
     world.write(AS_OF, TODAY)
     report = check_drift(world.pipeline, model, early, early, world.lake)
     page = world.lake.objects.get(report.report.path).decode()
-    assert "looks back 7 days, to before the first day of history" in page
+    assert "looks back 7 days, to before the first day of unbroken history" in page
     assert not report.drifted
 
 
@@ -150,3 +150,10 @@ def test_altered_training_set_is_refused_by_name(world: Any) -> None:
 def test_days_in_the_wrong_order_are_refused(world: Any, make_model: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match="before first_day"):
         check_drift(world.pipeline, make_model(world.lake, world.pipeline), TODAY, AS_OF, world.lake)
+
+
+def test_history_is_unbroken_only_up_to_the_last_gap() -> None:
+    days = {date(2026, 11, n) for n in (1, 2, 3, 5, 6, 7)}
+    assert unbroken_from(days, date(2026, 11, 7)) == date(2026, 11, 5)
+    assert unbroken_from(days, date(2026, 11, 3)) == date(2026, 11, 1)
+    assert unbroken_from(days, date(2026, 11, 9)) == date(2026, 11, 9)

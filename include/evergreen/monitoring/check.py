@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from evergreen.artifacts import ColumnDrift, DriftReport, Model, ObjectRef
 from evergreen.lake.lake import Lake, start_of
@@ -102,13 +103,17 @@ def look_at(pipeline: Pipeline, model: Model, days: list[date], lake: Lake) -> C
 
 def unjudged_features(pipeline: Pipeline, first_day: date, lake: Lake) -> dict[str, str]:
     """Features whose distribution says nothing about drift from `first_day` on, each with the reason."""
-    history = lake.table("features", pipeline.pipeline).days()
-    unsettled = (
-        unsettled_features(pipeline.features, history_from=start_of(history[0].day), start=start_of(first_day))
-        if history
-        else {}
-    )
+    written = {day.day for day in lake.table("features", pipeline.pipeline).days(date.min, first_day)}
+    history_from = start_of(unbroken_from(written, first_day))
+    unsettled = unsettled_features(pipeline.features, history_from=history_from, start=start_of(first_day))
     return {**unsettled, **calendar_features(pipeline.features)}
+
+
+def unbroken_from(written: Set[date], day: date) -> date:
+    """The first of the days that lead up to `day` without a gap: windows that reach further back lack rows."""
+    while day - timedelta(days=1) in written:
+        day -= timedelta(days=1)
+    return day
 
 
 def explain(comparison: Comparison, rows: int, monitoring: Monitoring) -> str:

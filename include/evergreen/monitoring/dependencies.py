@@ -43,12 +43,12 @@ def calendar_features(features: Features) -> Mapping[str, str]:
 
 
 def unsettled_features(features: Features, *, history_from: datetime, start: datetime) -> Mapping[str, str]:
-    """Features whose windows, at `start`, reach back to before the first event there is, each with why.
+    """Features whose windows, at `start`, reach back to before `history_from`, each with why.
 
     A seven-day count over two days of history is small because history is short, which is no drift either.
     """
     return {
-        name: f"looks back {span.total_seconds() / 86400:g} days, to before the first day of history"
+        name: f"looks back {span.total_seconds() / 86400:g} days, to before the first day of unbroken history"
         for name, span in looks_back(features).items()
         if span and start - span < history_from
     }
