@@ -135,23 +135,26 @@ class DayTable:
 
     def _commit(self, file: DataFile, schema: pa.Schema, *, keep_others: bool) -> TableDay:
         for attempt in range(COMMIT_TRIES):
-            table = self._open_or_create(schema)
-            now = [f for f in _files(table) if f.day == file.day]
-            after = [f for f in now if keep_others and f.path != file.path] + [file]
-            if {f.path for f in now} == {f.path for f in after}:
-                return self._table_day(file.day, now, table.version())
             try:
-                self._transact(table, file, keep_others=keep_others)
+                return self._commit_once(file, schema, keep_others=keep_others)
             except CommitFailedError:
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
-                continue
-            return self._table_day(file.day, after, self._require_open().version())
         raise Conflict(
             f"{self.path} of {file.day}",
             found=f"{COMMIT_TRIES} commits by other writers in a row",
             wanted="one commit of our own",
             remedy="Run the task again when fewer runs write this table.",
         )
+
+    def _commit_once(self, file: DataFile, schema: pa.Schema, *, keep_others: bool) -> TableDay:
+        """The day with `file` in it; CommitFailedError when another writer came first, at making the table too."""
+        table = self._open_or_create(schema)
+        now = [f for f in _files(table) if f.day == file.day]
+        after = [f for f in now if keep_others and f.path != file.path] + [file]
+        if {f.path for f in now} == {f.path for f in after}:
+            return self._table_day(file.day, now, table.version())
+        self._transact(table, file, keep_others=keep_others)
+        return self._table_day(file.day, after, self._require_open().version())
 
     def _transact(self, table: DeltaTable, file: DataFile, *, keep_others: bool) -> None:
         size = self._filesystem().get_file_info(file.path).size
