@@ -25,7 +25,7 @@ from evergreen.standalone.airflow_client import AirflowClient, admin_session
 from evergreen.standalone.calendar import Calendar, remembered_calendar
 from evergreen.standalone.control import environment, start_detached
 from evergreen.standalone.home import Home
-from evergreen.standalone.progress import Progress
+from evergreen.standalone.progress import Act, Progress
 from evergreen.standalone.screen import show_status, show_ways_in
 from evergreen.standalone.status import summarise
 from evergreen.standalone.traffic import scored, send_day
@@ -103,8 +103,7 @@ class Demo:
         with self.progress.act(f"{title}: backfill of {first} to {last}") as act:
             if self._ingested(days) == len(days):
                 return
-            if not self._backfill_is_running(dag_id):
-                self.airflow.backfill(dag_id, first, last, max_active_runs=2)
+            self._begin_backfill(dag_id, first, last, act)
             deadline = time.monotonic() + BACKFILL_SECONDS
             while (done := self._ingested(days)) < len(days):
                 act.say(f"{done} of {len(days)} days", done / len(days))
@@ -119,9 +118,22 @@ class Demo:
         runs = [r for r in self.airflow.runs(f"{NAME}.ingest_data") if r["state"] == "success"]
         return len({r["partition_key"] for r in runs} & wanted)
 
-    def _backfill_is_running(self, dag_id: str) -> bool:
+    def _begin_backfill(self, dag_id: str, first: date, last: date, act: Act) -> None:
+        """Returns when a backfill of these days runs: one begun earlier, or a new one.
+
+        Airflow runs one backfill a DAG, and notes only every half minute that one has ended.
+        """
+        while running := self._running_backfills(dag_id):
+            if (first.isoformat(), last.isoformat()) in running:
+                return
+            act.say("waiting for Airflow to close the backfill before")
+            time.sleep(1)
+        self.airflow.backfill(dag_id, first, last, max_active_runs=2)
+
+    def _running_backfills(self, dag_id: str) -> set[tuple[str, str]]:
+        """First and last day of each backfill that Airflow has not closed."""
         backfills = self.airflow.get("/backfills", dag_id=dag_id)["backfills"]
-        return any(b["completed_at"] is None for b in backfills)
+        return {(b["from_date"][:10], b["to_date"][:10]) for b in backfills if b["completed_at"] is None}
 
     def _require_no_failure(self, dag_id: str, keys: set[str]) -> None:
         for run in self.airflow.runs(dag_id):
@@ -173,11 +185,11 @@ class Demo:
             self._until(lambda: (self._answering() or first) != first, "the new champion", 120, act)
             act.say(f"{self._answering()} serves")
 
-    def _run(self, stage: str, run_id: str, conf: dict[str, Any], act: Any) -> None:
+    def _run(self, stage: str, run_id: str, conf: dict[str, Any], act: Act) -> None:
         self.airflow.trigger(f"{NAME}.{stage}", run_id=run_id, conf=conf)
         self._wait(stage, run_id, act)
 
-    def _wait(self, stage: str, run_id: str, act: Any) -> None:
+    def _wait(self, stage: str, run_id: str, act: Act) -> None:
         dag_id = f"{NAME}.{stage}"
 
         def show(run: dict[str, Any]) -> None:
@@ -186,7 +198,7 @@ class Demo:
 
         self.airflow.wait(dag_id, run_id, show, RUN_SECONDS)
 
-    def _until(self, true: Any, what: str, seconds: float, act: Any = None) -> None:
+    def _until(self, true: Any, what: str, seconds: float, act: Act | None = None) -> None:
         deadline = time.monotonic() + seconds
         while not true():
             if time.monotonic() > deadline:
