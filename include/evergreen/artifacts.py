@@ -146,7 +146,7 @@ class Model(Artifact):
 class Evaluation(Artifact):
     """What a model does on the holdout days, beside the champion on the very same rows.
 
-    evaluations/<pipeline>/<version>/<digest>.json
+    evaluations/<pipeline>/<version>/<training set>-<champion>.json
     """
 
     pipeline: str

@@ -16,7 +16,7 @@ from evergreen.errors import DataError, IntegrityError, NotFound
 from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.metrics import Ranking
 from evergreen.lake.lake import Lake
-from evergreen.lake.outputs import objects_of
+from evergreen.lake.outputs import evaluation_report_path, objects_of
 from evergreen.pipeline import Pipeline
 
 Store = Callable[..., TrainingSet]
@@ -24,7 +24,7 @@ Make = Callable[..., Model]
 
 
 def _report(evaluation: Evaluation, lake: Lake) -> str:
-    return lake.objects.get(f"reports/fraud/evaluation/{evaluation.version}.html").decode()
+    return lake.objects.get(evaluation_report_path(evaluation)).decode()
 
 
 def test_metrics_are_those_of_the_models_scores(lake: Lake, fraud: Pipeline, store: Store, make_model: Make) -> None:
@@ -121,7 +121,7 @@ def test_same_inputs_give_the_same_bytes(
     for there in (lake, Lake((tmp_path / "other").as_uri())):
         model, champion = make_model(there, fraud), make_model(there, fraud, slope=-1.0)
         evaluation = evaluate(fraud, model, store(there), there, champion=champion)
-        (saved,) = objects_of(evaluation, there)
+        saved, _ = objects_of(evaluation, there)
         written.append((there.objects.get(saved.path), _report(evaluation, there)))
         assert Evaluation.from_json(written[-1][0]) == evaluation
     assert written[0] == written[1]

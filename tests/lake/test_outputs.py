@@ -8,7 +8,7 @@ from datetime import date
 
 import pyarrow as pa
 
-from evergreen.artifacts import CleanBatch, Model
+from evergreen.artifacts import CleanBatch, Evaluation, Model
 from evergreen.lake.lake import Lake
 from evergreen.lake.outputs import evaluation_path, objects_of, tables_of
 from evergreen.pipeline import Pipeline
@@ -38,5 +38,18 @@ def test_model_stands_for_every_file_of_its_manifest(
     assert all(lake.objects.digest(path) == digest for path, digest in refs.items())
 
 
-def test_evaluation_lies_under_its_version_and_training_set() -> None:
-    assert evaluation_path("fraud", "v", "0123456789abcdef" * 4) == "evaluations/fraud/v/0123456789abcdef.json"
+def test_evaluations_against_other_champions_lie_apart() -> None:
+    days = (date(2026, 11, 1), date(2026, 11, 2))
+    evaluation = Evaluation(
+        pipeline="fraud",
+        version="v",
+        training_set="0123456789abcdef" * 4,
+        holdout_days=days,
+        rows=1,
+        positives=0,
+        metrics={},
+        slices={},
+    )
+    other = evaluation.model_copy(update={"champion": "old"})
+    assert evaluation_path(evaluation) == "evaluations/fraud/v/0123456789abcdef-alone.json"
+    assert evaluation_path(other) == "evaluations/fraud/v/0123456789abcdef-old.json"

@@ -32,8 +32,8 @@ def evaluate(
 ) -> Evaluation:
     """The evaluation of `model` on the holdout of `training_set`, saved in the lake with a report for people.
 
-        evaluations/<pipeline>/<version>/<first 16 digits of the training set>.json
-        reports/<pipeline>/evaluation/<version>.html
+        evaluations/<pipeline>/<version>/<first 16 digits of the training set>-<champion>.json
+        reports/<pipeline>/evaluation/<version>-<first 16 digits of the training set>-<champion>.html
 
     The same model, champion, training set and spec give the same bytes. A metric that the rows do not
     define (no positives) is left out, and so is every comparison with a champion that needs features
@@ -53,7 +53,7 @@ def evaluate(
         champion_saw_holdout=champion is not None and saw_holdout(champion, training_set, lake),
         **_measure(holdout, slices, seed=int(training_set.digest[:16], 16)),
     )
-    path = evaluation_path(pipeline.pipeline, model.version, training_set.digest)
+    path = evaluation_path(evaluation)
     lake.objects.put(path, evaluation.to_json().encode())
     publish_report(pipeline, evaluation, holdout, lake)
     logger.info(

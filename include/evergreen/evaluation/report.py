@@ -8,15 +8,16 @@ from evergreen.artifacts import Evaluation, ObjectRef
 from evergreen.evaluation.gate import decide
 from evergreen.evaluation.holdout import Holdout
 from evergreen.lake.lake import Lake
+from evergreen.lake.outputs import evaluation_report_path
 from evergreen.pipeline import Pipeline
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def publish_report(pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout, lake: Lake) -> ObjectRef:
-    """The page, now at reports/<pipeline>/evaluation/<version>.html; the same evaluation gives the same bytes."""
+    """The page, now below reports/<pipeline>/evaluation/; the same evaluation gives the same bytes."""
     page = render_report(pipeline, evaluation, holdout)
-    return lake.objects.put(f"reports/{pipeline.pipeline}/evaluation/{evaluation.version}.html", page.encode())
+    return lake.objects.put(evaluation_report_path(evaluation), page.encode())
 
 
 def render_report(pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout) -> str:

@@ -23,14 +23,21 @@ def objects_of(artifact: Artifact, lake: Lake) -> list[ObjectRef]:
         parts = json.loads(lake.objects.get(f"{artifact.uri}/manifest.json"))["parts"]
         return _folder(artifact.uri, artifact.digest, {f"{name}.parquet": p["digest"] for name, p in parts.items()})
     if isinstance(artifact, Evaluation):
-        path = evaluation_path(artifact.pipeline, artifact.version, artifact.training_set)
-        return [ObjectRef(path=path, digest=lake.objects.digest(path))]
+        paths = (evaluation_path(artifact), evaluation_report_path(artifact))
+        return [ObjectRef(path=path, digest=lake.objects.digest(path)) for path in paths]
     return [part for part in _parts(artifact) if isinstance(part, ObjectRef)]
 
 
-def evaluation_path(pipeline: str, version: str, training_set: str) -> str:
-    """Where the evaluation of a version on a training set's holdout lies."""
-    return f"evaluations/{pipeline}/{version}/{training_set[:16]}.json"
+def evaluation_path(evaluation: Evaluation) -> str:
+    """Where an evaluation lies: one for each version, training set and champion."""
+    name = f"{evaluation.training_set[:16]}-{evaluation.champion or 'alone'}"
+    return f"evaluations/{evaluation.pipeline}/{evaluation.version}/{name}.json"
+
+
+def evaluation_report_path(evaluation: Evaluation) -> str:
+    """Where the page of an evaluation lies."""
+    name = f"{evaluation.version}-{evaluation.training_set[:16]}-{evaluation.champion or 'alone'}"
+    return f"reports/{evaluation.pipeline}/evaluation/{name}.html"
 
 
 def _folder(uri: str, digest: str, files: dict[str, str]) -> list[ObjectRef]:
