@@ -66,6 +66,15 @@ def test_changed_definition_makes_all_days_stale(
     assert stale_days(other, lake, DAYS[0], DAYS[0]) == [DAYS[0]]
 
 
+def test_features_replaced_by_other_hands_are_stale(
+    shop: Pipeline, lake: Lake, write_clean: Callable[..., TableDay]
+) -> None:
+    build_features(shop, _batch(write_clean(DAYS[0])), lake)
+    features = lake.table("features", "shop")
+    features.replace_day(DAYS[0], features.scan([DAYS[0]]).to_table().slice(1))
+    assert stale_days(shop, lake, DAYS[0], DAYS[0]) == [DAYS[0]]
+
+
 def test_building_again_changes_nothing(shop: Pipeline, lake: Lake, write_clean: Callable[..., TableDay]) -> None:
     batch = _batch(write_clean(DAYS[0]))
     assert build_features(shop, batch, lake) == build_features(shop, batch, lake)

@@ -34,6 +34,8 @@ class Build(BaseModel):
     """Digest of all that decides a feature's value beside the data."""
     inputs: dict[date, str]
     """Digest of every clean day in reach that there was."""
+    output: str
+    """Digest of the day's features themselves."""
 
 
 def build_features(pipeline: Pipeline, clean: CleanBatch, lake: Lake) -> FeatureTable:
@@ -50,12 +52,13 @@ def build_features(pipeline: Pipeline, clean: CleanBatch, lake: Lake) -> Feature
 def stale_days(pipeline: Pipeline, lake: Lake, first: date, last: date) -> list[date]:
     """Clean days from `first` to `last` whose features are missing or were built from something else."""
     clean = {day.day: day.digest for day in lake.table("clean", pipeline.pipeline).days(_reach(pipeline, first), last)}
-    built = {day.day for day in lake.table("features", pipeline.pipeline).days(first, last)}
+    built = {day.day: day.digest for day in lake.table("features", pipeline.pipeline).days(first, last)}
     definition = definition_digest(pipeline)
     stale = []
     for day in days_between(first, last):
-        wanted = Build(definition=definition, inputs=_within(clean, _reach(pipeline, day), day))
-        if day in clean and (day not in built or _read_build(pipeline, day, lake) != wanted):
+        inputs = _within(clean, _reach(pipeline, day), day)
+        wanted = Build(definition=definition, inputs=inputs, output=built.get(day, ""))
+        if day in clean and _read_build(pipeline, day, lake) != wanted:
             stale.append(day)
     return stale
 
@@ -82,7 +85,7 @@ def _build_day(pipeline: Pipeline, day: date, lake: Lake) -> tuple[TableDay, Bui
     )
     features = compute_features(pipeline, rows, history)
     table = lake.table("features", pipeline.pipeline).replace_day(day, _table(features, definitions))
-    build = Build(definition=definition_digest(pipeline), inputs=inputs)
+    build = Build(definition=definition_digest(pipeline), inputs=inputs, output=table.digest)
     lake.objects.put(_path(pipeline, day), build.model_dump_json().encode())
     logger.info("Built %d rows of features of %s for %s", table.rows, pipeline.pipeline, day)
     return table, build
