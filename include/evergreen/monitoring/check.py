@@ -103,7 +103,8 @@ def look_at(pipeline: Pipeline, model: Model, days: list[date], lake: Lake) -> C
 
 def unjudged_features(pipeline: Pipeline, first_day: date, lake: Lake) -> dict[str, str]:
     """Features whose distribution says nothing about drift from `first_day` on, each with the reason."""
-    written = {day.day for day in lake.table("features", pipeline.pipeline).days(date.min, first_day)}
+    zones = ("clean", "features")  # a day with features was clean once
+    written = {day.day for zone in zones for day in lake.table(zone, pipeline.pipeline).days(date.min, first_day)}
     history_from = start_of(unbroken_from(written, first_day))
     unsettled = unsettled_features(pipeline.features, history_from=history_from, start=start_of(first_day))
     return {**unsettled, **calendar_features(pipeline.features)}
