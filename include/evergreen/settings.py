@@ -70,23 +70,6 @@ class Settings:
 VERSION = "0.1.0"
 
 
-def connection_url(name: str, environment: Mapping[str, str] = os.environ) -> str:
-    """URL of the Airflow connection `name`, from its `AIRFLOW_CONN_<NAME>` variable.
-
-    For entry points that run without Airflow. Raises ConfigurationError when it is not set.
-    """
-    variable = f"AIRFLOW_CONN_{name.upper()}"
-    url = environment.get(variable)
-    if not url:
-        raise ConfigurationError(
-            f"Connection {name}",
-            found=f"no variable {variable}",
-            wanted="the URL of the source database",
-            remedy=f"Set {variable}=postgresql://user:password@host/database.",
-        )
-    return url
-
-
 def _socket_url(home: Path, database: str) -> str:
     return f"postgresql+psycopg2://postgres@/{database}?host={home / 'postgres'}"
 

@@ -139,7 +139,7 @@ class AirflowClient:
             f"{dag_id} {run_id}",
             found=f"failed tasks {failed}",
             wanted="a run that succeeds",
-            remedy=f"Read the task's log in Airflow: {self.url}/dags/{dag_id}/runs/{run_id}",
+            remedy=f"Read its log in Airflow, mend the cause, clear the task: {self.url}/dags/{dag_id}/runs/{run_id}",
         )
 
     def _checked(self, answer: httpx.Response) -> dict[str, Any]:
