@@ -29,12 +29,20 @@ class Settings:
     """Object-store credentials and endpoint, as `AWS_*`-style names."""
     database_url: str = field(repr=False)
     """SQLAlchemy URL of the ledger's PostgreSQL."""
-    kubeconfig: Path
-    """Kubeconfig of the cluster that runs training pods."""
+    kubeconfig: Path | None
+    """Kubeconfig of the cluster that runs training pods; None: the service account of the pod we are in."""
+    namespace: str
+    """Namespace of training pods."""
+    service_account: str | None
+    """Service account of training pods; None: the namespace's default one."""
+    profiles: Path
+    """File of resource profiles."""
     pipelines: Path
     """Folder of pipeline specs, one YAML each."""
     serving_url: str
     """Base URL of the serving microservice."""
+    serving_namespace: str | None
+    """Namespace of the serving Deployment; None: serving is the one process at `serving_url`."""
     serving_port: int
     serving_token: str | None = field(default=None, repr=False)
     """Bearer token that predict requests must carry; needed to listen beyond this machine."""
@@ -55,9 +63,13 @@ class Settings:
             lake_url=environment.get("EVERGREEN_LAKE_URL", (home / "lake").as_uri()),
             lake_options={k: v for k, v in environment.items() if k.startswith(LAKE_OPTION_PREFIXES)},
             database_url=environment.get("EVERGREEN_DATABASE_URL", _socket_url(home, "evergreen")),
-            kubeconfig=Path(environment.get("EVERGREEN_KUBECONFIG", home / "cluster" / "kubeconfig")),
+            kubeconfig=_kubeconfig(environment, home),
+            namespace=environment.get("EVERGREEN_NAMESPACE", "default"),
+            service_account=environment.get("EVERGREEN_SERVICE_ACCOUNT") or None,
+            profiles=Path(environment.get("EVERGREEN_PROFILES", PROJECT / "include" / "profiles.yaml")),
             pipelines=Path(environment.get("EVERGREEN_PIPELINES", PROJECT / "include" / "pipelines")),
             serving_url=environment.get("EVERGREEN_SERVING_URL", f"http://127.0.0.1:{serving_port}"),
+            serving_namespace=environment.get("EVERGREEN_SERVING_NAMESPACE") or None,
             serving_port=serving_port,
             serving_token=environment.get("EVERGREEN_SERVING_TOKEN") or None,
             airflow_port=_port(environment, "EVERGREEN_AIRFLOW_PORT", 8080),
@@ -68,6 +80,12 @@ class Settings:
 
 
 VERSION = "0.1.0"
+IN_CLUSTER = "in-cluster"
+
+
+def _kubeconfig(environment: Mapping[str, str], home: Path) -> Path | None:
+    chosen = environment.get("EVERGREEN_KUBECONFIG") or home / "cluster" / "kubeconfig"
+    return None if chosen == IN_CLUSTER else Path(chosen)
 
 
 def _socket_url(home: Path, database: str) -> str:

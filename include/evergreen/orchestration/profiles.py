@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from evergreen.errors import ConfigurationError
-from evergreen.settings import PROJECT
-
-PROFILES = PROJECT / "include" / "profiles.yaml"
+from evergreen.settings import Settings
 
 
 class Profile(BaseModel):
@@ -36,9 +35,9 @@ def read_profile(name: str) -> Profile:
     if name not in profiles:
         raise ConfigurationError(
             f"Resource profile {name}",
-            found=f"profiles {sorted(profiles)} in {PROFILES.name}",
+            found=f"profiles {sorted(profiles)} in {_file().name}",
             wanted="one of them",
-            remedy=f"Correct training.profile, or add {name} to {PROFILES.name}.",
+            remedy=f"Correct training.profile, or add {name} to {_file().name}.",
         )
     return profiles[name]
 
@@ -48,13 +47,21 @@ def profile_names() -> list[str]:
     return sorted(_profiles())
 
 
-@cache
+def _file() -> Path:
+    return Settings.from_environment().profiles
+
+
 def _profiles() -> dict[str, Profile]:
+    return _read(_file())
+
+
+@cache
+def _read(path: Path) -> dict[str, Profile]:
     try:
-        return TypeAdapter(dict[str, Profile]).validate_python(yaml.safe_load(PROFILES.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
+        return TypeAdapter(dict[str, Profile]).validate_python(yaml.safe_load(path.read_text()))
+    except (OSError, ValidationError, yaml.YAMLError) as error:
         raise ConfigurationError(
-            PROFILES.name,
+            str(path),
             found=str(error).replace("\n", " "),
             wanted="profiles with requests, limits and timeouts",
             remedy="Correct the file.",

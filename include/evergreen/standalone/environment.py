@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evergreen.settings import PROJECT, Settings
+from evergreen.settings import IN_CLUSTER, PROJECT, Settings
 from evergreen.standalone.home import Home
 
 LOOPBACK = "127.0.0.1"
@@ -22,7 +22,7 @@ def part_environment(
         "EVERGREEN_HOME": str(home.root),
         "EVERGREEN_LAKE_URL": settings.lake_url,
         "EVERGREEN_DATABASE_URL": ledger_url,
-        "EVERGREEN_KUBECONFIG": str(settings.kubeconfig),
+        "EVERGREEN_KUBECONFIG": str(settings.kubeconfig or IN_CLUSTER),
         "EVERGREEN_SERVING_URL": settings.serving_url,
         "AIRFLOW_CONN_FRAUD_SOURCE": source_url,
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": "kubernetes://",

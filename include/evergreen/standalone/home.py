@@ -52,6 +52,11 @@ class Home:
     def postgres(self) -> Path:
         return self.root / "postgres"
 
+    @property
+    def kubeconfig(self) -> Path:
+        """Kubeconfig of this directory's own local cluster."""
+        return self.root / "cluster" / "kubeconfig"
+
     def log(self, part: str) -> Path:
         """Where the output of a part goes."""
         return self.root / "logs" / f"{part}.log"

@@ -37,26 +37,28 @@ class Part:
 
 
 def parts(settings: Settings, home: Home) -> list[Part]:
-    """All parts but PostgreSQL, in the order in which they start."""
+    """All parts but PostgreSQL, in the order in which they start; a cluster or serving found elsewhere is not ours."""
     # Airflow's log servers would listen on every interface; on one machine the api-server reads the files itself.
     python, airflow = sys.executable, (sys.executable, "-m", "airflow")
     airflow_url = f"http://{LOOPBACK}:{settings.airflow_port}"
+    cluster = Part(
+        name="cluster",
+        command=(
+            python, "-m", "evergreen.localcluster",
+            "--directory", str(home.kubeconfig.parent), "--port", str(settings.cluster_port),
+        ),
+        port=settings.cluster_port,
+        ready_url=f"http://{LOOPBACK}:{settings.cluster_port}/version",
+    )  # fmt: skip
+    serving = Part(
+        name="serving",
+        command=(python, "-m", "evergreen.serving", "--host", LOOPBACK, "--port", str(settings.serving_port)),
+        port=settings.serving_port,
+        ready_url=f"http://{LOOPBACK}:{settings.serving_port}/livez",
+    )
     return [
-        Part(
-            name="cluster",
-            command=(
-                python, "-m", "evergreen.localcluster",
-                "--directory", str(settings.kubeconfig.parent), "--port", str(settings.cluster_port),
-            ),
-            port=settings.cluster_port,
-            ready_url=f"http://{LOOPBACK}:{settings.cluster_port}/version",
-        ),
-        Part(
-            name="serving",
-            command=(python, "-m", "evergreen.serving", "--host", LOOPBACK, "--port", str(settings.serving_port)),
-            port=settings.serving_port,
-            ready_url=f"http://{LOOPBACK}:{settings.serving_port}/livez",
-        ),
+        *([cluster] if settings.kubeconfig == home.kubeconfig else []),
+        *([serving] if settings.serving_namespace is None else []),
         Part(
             name="api-server",
             command=(*airflow, "api-server"),
@@ -66,7 +68,7 @@ def parts(settings: Settings, home: Home) -> list[Part]:
         Part(name="scheduler", command=(python, "-m", "evergreen.standalone.scheduler")),
         Part(name="dag-processor", command=(*airflow, "dag-processor")),
         Part(name="triggerer", command=(*airflow, "triggerer", "--skip-serve-logs")),
-    ]  # fmt: skip
+    ]
 
 
 def require_free_ports(wanted: list[Part]) -> None:

@@ -1,0 +1,68 @@
+"""Real parts that tests run against when the machine has the tools that start them.
+
+`EVERGREEN_TEST_TOOLS` names a folder with `kube-up KUBECONFIG` (a real Kubernetes), `kube-image NAME DOCKERFILE
+CONTEXT [ARGS]` (build an image and load it there), `kube-gpu N` (made-up GPUs on its node) and `s3-up DIR PORT` /
+`s3-down DIR` (a real S3 server). Each is started on first use, takes a moment when it already runs, and stays up.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+STATE = Path(os.environ.get("EVERGREEN_TEST_STATE", Path.home() / ".cache" / "evergreen-test"))
+S3_PORT = 9100
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server and the keys to it."""
+
+    endpoint: str
+    options: Mapping[str, str]
+    """`AWS_*` variables as `evergreen.lake.Lake` takes them."""
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """Folder of the scripts that start real parts; the test is skipped where there is none."""
+    named = os.environ.get("EVERGREEN_TEST_TOOLS")
+    if not named:
+        pytest.skip("EVERGREEN_TEST_TOOLS is not set: no real Kubernetes or S3 server here (see make test-cluster)")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tools: Path) -> Path:
+    """Kubeconfig of a real one-node Kubernetes, its namespaces free to be made and deleted."""
+    path = STATE / "kubeconfig"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _run(tools / "kube-up", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def s3(tools: Path) -> S3Server:
+    """A real S3 server on loopback."""
+    return start_s3(tools, STATE / "s3", S3_PORT)
+
+
+def start_s3(tools: Path, folder: Path, port: int) -> S3Server:
+    """The S3 server of `folder`, started if it does not run."""
+    exports = _run(tools / "s3-up", str(folder), str(port))
+    words = (word for line in exports.splitlines() for word in shlex.split(line) if "=" in word)
+    variables = dict(word.split("=", 1) for word in words)
+    options = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+    return S3Server(endpoint=options["AWS_ENDPOINT_URL"], options=options)
+
+
+def _run(script: Path, *arguments: str) -> str:
+    done = subprocess.run([str(script), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{script.name} failed:\n{done.stderr[-2000:]}"
+    return done.stdout
