@@ -4,13 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test check stop clean install lock
+# Scripts that start a real Kubernetes and a real S3 server; tests/real_parts.py says what each must do.
+TEST_TOOLS ?= $(wildcard $(abspath ../shared/tools))
+
+.PHONY: demo test test-cluster check stop clean install lock
 
 demo: install
 	$(BIN)/evergreen demo
 
 test: install
 	$(BIN)/python -m pytest
+
+test-cluster: install
+	@test -n "$(TEST_TOOLS)" || { echo "TEST_TOOLS is empty: name a folder with kube-up, kube-image, kube-gpu, s3-up and s3-down"; exit 1; }
+	@test "$$(id -u)" = 0 || { echo "A Kubernetes node of one's own needs root: run as root, or in a container where you are"; exit 1; }
+	EVERGREEN_TEST_TOOLS=$(TEST_TOOLS) $(BIN)/python -m pytest -m "cluster or s3"
 
 check: install
 	$(BIN)/ruff format --check .
