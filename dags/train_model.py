@@ -34,6 +34,9 @@ for pipeline in pipelines():
             "profile": Param(
                 None, enum=[None, *profile_names()], title="Resource profile", description="Empty: the spec's."
             ),
+            "fresh": Param(
+                False, type="boolean", title="Train again", description="Even if no input, spec or code changed."
+            ),
             "force": Param(
                 False, type="boolean", title="Deploy even if refused", description="For emergencies; it is recorded."
             ),
@@ -54,6 +57,8 @@ Learns from history as it was known at the end of the as-of day, never later. An
                     "{{ '' if params.seed is none else params.seed }}",
                     "--run-type",
                     RUN_TYPE,
+                    "--fresh",
+                    "{{ params.fresh }}",
                 ],
             )
             champion = choose_champion(pipeline.pipeline)
@@ -61,6 +66,7 @@ Learns from history as it was known at the end of the as-of day, never later. An
                 pipeline,
                 "evaluate",
                 inputs=[receipt_of("build_training_set"), receipt_of("choose_champion"), receipt_of("train")],
+                options=["--fresh", "{{ params.fresh }}"],
             )
         judged = judge_model(pipeline.pipeline)
         published = publish_model.override(outlets=[model_asset(pipeline)])(pipeline.pipeline, judged)

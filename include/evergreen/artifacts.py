@@ -251,11 +251,26 @@ class Receipt(Artifact):
     """The artifact the task returned, as JSON."""
     spec_digest: str
     code_version: str
+    code_digest: str = ""
+    """Of every source file of the package (see evergreen.provenance)."""
+    environment: dict[str, str] = {}
+    """Library -> release."""
+    hardware: str = ""
     image: str = ""
     seed: int | None = None
     device: str = "cpu"
+    reused: str | None = None
+    """Receipt of the run whose result this is, when nothing that decides it had changed."""
     started_at: datetime
     seconds: float = Field(ge=0)
     peak_memory_bytes: int = Field(ge=0)
     cost: float = Field(default=0.0, ge=0)
     """In the price book's currency; 0 without one."""
+
+
+def artifact_kind(name: str) -> type[Artifact]:
+    """The artifact class called `name`, as receipts name results; ValueError when there is none."""
+    kinds = {kind.__name__: kind for kind in Artifact.__subclasses__()}
+    if name not in kinds:
+        raise ValueError(f"{name!r} is not one of {sorted(kinds)}")
+    return kinds[name]

@@ -11,8 +11,7 @@ import logging
 import resource
 import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +20,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from evergreen.artifacts import Artifact, Model, Receipt, TrainingSet
+from evergreen.artifacts import Artifact, Model, Receipt, TrainingSet, artifact_kind
 from evergreen.errors import EXIT_MEANING, ConfigurationError, EvergreenError, TemporaryError
 from evergreen.lake.lake import Lake
 from evergreen.lake.outputs import objects_of, tables_of
 from evergreen.lake.receipts import write_receipt
+from evergreen.lake.reuse import Result, find_result, remember_result, result_key
 from evergreen.pipeline import Pipeline
+from evergreen.provenance import code_digest, environment, hardware
 from evergreen.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Step:
     run: str
     task: str
     attempt: int
+    started_at: datetime
 
     def take(self, kind: type[A], name: str | None = None) -> A:
         """The upstream artifact called `name`; ConfigurationError when no input holds it."""
@@ -72,6 +74,7 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--run", required=True, help="DAG run this step belongs to."),
         click.option("--task", required=True, help="Task this step is."),
         click.option("--attempt", type=int, required=True, help="Try of the task, from 1."),
+        click.option("--fresh", type=bool, default=False, help="Work again even if nothing that decides it changed."),
     ):
         command = option(command)
     return command
@@ -99,7 +102,7 @@ def train(seed: str, run_type: str, micro_batch_rows: int | None, **options: Any
             )
         return model.model_copy(update={"backfill": run_type == "backfill"})
 
-    _run(work, **options)
+    _run(work, decided_by={"seed": seed, "run_type": run_type}, **options)
 
 
 @main.command()
@@ -124,12 +127,14 @@ def _run(
     run: str,
     task: str,
     attempt: int,
+    fresh: bool,
+    decided_by: Mapping[str, object] | None = None,
 ) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     signal.signal(signal.SIGTERM, _terminated)
-    started, started_at = time.monotonic(), datetime.now(UTC)
     settings = Settings.from_environment()
     lake = Lake(settings.lake_url, settings.lake_options)
+    started_at = datetime.now(UTC)
     try:
         step = Step(
             pipeline=Pipeline.model_validate_json(lake.objects.get(pipeline)),
@@ -139,9 +144,11 @@ def _run(
             run=run,
             task=task,
             attempt=attempt,
+            started_at=started_at,
         )
-        artifact = work(step)
-        path = write_receipt(lake, _receipt(step, artifact, inputs, started, started_at))
+        key = _result_key(step, decided_by or {})
+        found = None if fresh else find_result(lake, step.pipeline.pipeline, task, key)
+        path = _reuse(step, found, inputs) if found else _work(step, work, inputs, key)
     except EvergreenError as error:
         # The operator's retry policy reads this last line from the pod's termination message.
         meaning = EXIT_MEANING.get(error.exit_code, "error")
@@ -151,6 +158,32 @@ def _run(
     sys.exit(0)
 
 
+def _work(step: Step, work: Callable[[Step], Artifact], inputs: tuple[str, ...], key: str) -> str:
+    """Path of the receipt after the work was done."""
+    artifact = work(step)
+    path = write_receipt(step.lake, _receipt(step, {type(artifact).__name__: artifact}, inputs))
+    remember_result(step.lake, step.pipeline.pipeline, step.task, key, path)
+    return path
+
+
+def _reuse(step: Step, found: Result, inputs: tuple[str, ...]) -> str:
+    """Path of the receipt that says the earlier result still holds."""
+    logger.info("Nothing changed in inputs, spec, code, libraries or hardware: reusing the result of %s", found.receipt)
+    artifacts = {name: artifact_kind(name).model_validate(value) for name, value in found.artifacts.items()}
+    return write_receipt(step.lake, _receipt(step, artifacts, inputs, reused=found.receipt))
+
+
+def _result_key(step: Step, decided_by: Mapping[str, object]) -> str:
+    return result_key(
+        inputs=step.proven,
+        spec=step.pipeline.digest,
+        code=code_digest(),
+        libraries=environment(),
+        hardware=hardware(),
+        **decided_by,
+    )
+
+
 def _proven(lake: Lake, inputs: tuple[str, ...]) -> dict[str, object]:
     proven: dict[str, object] = {}
     for path in inputs:
@@ -158,23 +191,29 @@ def _proven(lake: Lake, inputs: tuple[str, ...]) -> dict[str, object]:
     return proven
 
 
-def _receipt(step: Step, artifact: Artifact, inputs: tuple[str, ...], started: float, at: datetime) -> Receipt:
+def _receipt(
+    step: Step, artifacts: Mapping[str, Artifact], inputs: tuple[str, ...], reused: str | None = None
+) -> Receipt:
     return Receipt(
         pipeline=step.pipeline.pipeline,
         run=step.run,
         task=step.task,
         attempt=step.attempt,
         inputs={path: step.lake.objects.digest(path) for path in inputs},
-        tables=tuple(tables_of(artifact)),
-        objects=tuple(objects_of(artifact, step.lake)),
-        result={type(artifact).__name__: artifact.model_dump(mode="json")},
+        tables=tuple(table for artifact in artifacts.values() for table in tables_of(artifact)),
+        objects=tuple(ref for artifact in artifacts.values() for ref in objects_of(artifact, step.lake)),
+        result={name: artifact.model_dump(mode="json") for name, artifact in artifacts.items()},
         spec_digest=step.pipeline.digest,
         code_version=step.settings.code_version,
+        code_digest=code_digest(),
+        environment=dict(environment()),
+        hardware=hardware(),
         image=step.settings.trainer_image,
-        seed=getattr(artifact, "seed", None),
-        started_at=at,
-        seconds=time.monotonic() - started,
+        seed=next((artifact.seed for artifact in artifacts.values() if isinstance(artifact, Model)), None),
+        started_at=step.started_at,
+        seconds=(datetime.now(UTC) - step.started_at).total_seconds(),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        reused=reused,
     )
 
 

@@ -20,6 +20,7 @@ from evergreen.errors import EvergreenError
 from evergreen.orchestration.pipelines import pipeline_named
 from evergreen.orchestration.schedule import resolve_day
 from evergreen.pipeline import Pipeline
+from evergreen.provenance import code_digest, environment, hardware
 from evergreen.settings import Settings
 
 if TYPE_CHECKING:  # DAG files import this module on every parse; Arrow and SQLAlchemy are for tasks alone
@@ -89,6 +90,9 @@ class Stage:
             result={name: artifact.model_dump(mode="json") for name, artifact in named.items()},
             spec_digest=self.pipeline.digest,
             code_version=self.settings.code_version,
+            code_digest=code_digest(),
+            environment=dict(environment()),
+            hardware=hardware(),
             started_at=self.started_at,
             seconds=time.monotonic() - self.started,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
