@@ -124,6 +124,32 @@ def rollback(pipeline: str, reason: str) -> None:
     click.echo(f"{pipeline} serves {deployment.to_version} again (was {deployment.from_version})")
 
 
+@main.command()
+@click.argument("version")
+@click.option("--pipeline", default="fraud", show_default=True)
+def replay(version: str, pipeline: str) -> None:
+    """Make VERSION again from its receipts: IDENTICAL, or the first step that differs and why; exit code 1 then."""
+    from evergreen.replay.replay import first_difference
+    from evergreen.replay.replay import replay as make_again
+    from evergreen.replay.trail import find_trail
+
+    lake = _lake()
+    trail = find_trail(lake, pipeline, version)
+    with console.status(
+        f"Making {version} again: freezing its training set, then training with seed {trail.model.seed}"
+    ):
+        comparisons = make_again(trail, lake, _settings())
+    table = _table("made again", "recorded", "found", "")
+    for c in comparisons:
+        table.add_row(c.thing, c.recorded[:12], c.found[:12], "identical" if c.identical else "DIFFERENT")
+    console.print(table)
+    different = first_difference(comparisons)
+    if different is not None:
+        click.echo(f"{version} differs first at {different.thing}. Why: {different.why}.")
+        sys.exit(1)
+    click.echo("IDENTICAL")
+
+
 @main.group()
 def audit() -> None:
     """The ledger's own proof."""

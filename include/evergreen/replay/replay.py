@@ -1,0 +1,84 @@
+"""Makes a version again from what its receipts name, in the same two steps that made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from datetime import timedelta
+
+from evergreen.artifacts import Model
+from evergreen.errors import EvergreenError, TemporaryError
+from evergreen.features.training_set import build_training_set
+from evergreen.lake.lake import Lake
+from evergreen.lake.receipts import require_receipt
+from evergreen.replay.comparison import Comparison, changes_since, compare
+from evergreen.replay.trail import Trail
+from evergreen.settings import Settings
+from evergreen.training.model_files import read_manifest
+
+LEARNED_FROM = ("train", "validation")
+"""Parts of the training set that decide the weights."""
+NOT_REPEATABLE = "neither data, code, environment nor hardware changed: the step itself does not repeat"
+
+
+def replay(trail: Trail, lake: Lake, settings: Settings) -> list[Comparison]:
+    """One comparison for each thing made again, in order; the training starts from the recorded training set.
+
+    Nothing that serves is touched: what is made again lies in the lake under its own digest, unregistered.
+    """
+    return [*_data(trail, lake), *_model(trail, lake, settings)]
+
+
+def first_difference(comparisons: list[Comparison]) -> Comparison | None:
+    """The first comparison that is not identical; None when all are."""
+    return next((c for c in comparisons if not c.identical), None)
+
+
+def _data(trail: Trail, lake: Lake) -> list[Comparison]:
+    """The training set frozen once more, from history as it was known then."""
+    recorded = _parts(lake, trail.training_set.uri)
+    span = trail.training_set.train_days
+    as_of_day = (trail.training_set.as_of - timedelta(microseconds=1)).date()
+    try:
+        again = build_training_set(trail.pipeline, as_of_day, lake, window_days=(span[1] - span[0]).days + 1)
+    except EvergreenError as error:
+        return [Comparison(thing="training set", recorded=trail.training_set.digest, found=str(error), why="data")]
+    changed = changes_since(trail.trained)
+    why = " or ".join(["data (history as of that day reads otherwise now)", *changed])
+    return compare("training set", recorded, _parts(lake, again.uri), why)
+
+
+def _parts(lake: Lake, uri: str) -> dict[str, str]:
+    parts = json.loads(lake.objects.get(f"{uri}/manifest.json"))["parts"]
+    return {part: parts[part]["digest"] for part in LEARNED_FROM}
+
+
+def _model(trail: Trail, lake: Lake, settings: Settings) -> list[Comparison]:
+    """The model trained once more on the recorded training set."""
+    recorded = read_manifest(lake, trail.model.uri, trail.model.digest)
+    again = _train(trail, lake, settings)
+    why = " and ".join(changes_since(trail.trained)) or NOT_REPEATABLE
+    return compare("model", recorded, read_manifest(lake, again.uri, again.digest), why)
+
+
+def _train(trail: Trail, lake: Lake, settings: Settings) -> Model:
+    """The model that the training step makes in a process of its own, as it did in its pod."""
+    run = f"replay.{trail.model.version}.{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "evergreen.step", "train", "--pipeline", trail.spec, "--run", run]
+    command += ["--task", "train", "--attempt", "1", "--fresh", "True", "--seed", str(trail.model.seed)]
+    command += [word for path in trail.inputs for word in ("--inputs", path)]
+    variables = os.environ | {"EVERGREEN_LAKE_URL": settings.lake_url, **settings.lake_options}
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise TemporaryError(
+            f"Training {trail.model.version} again",
+            found=done.stdout.strip().splitlines()[-1] if done.stdout.strip() else f"exit {done.returncode}",
+            wanted="a model",
+            remedy="Mend what the last line names and replay again.",
+            details=done.stdout,
+        )
+    receipt = require_receipt(lake, trail.pipeline.pipeline, run, "train", 1)
+    return Model.model_validate(receipt.result["Model"])
