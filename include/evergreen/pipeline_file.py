@@ -27,7 +27,7 @@ def read_pipeline(path: Path) -> Pipeline:
         raise _explain(path, node, refusal) from refusal
     if path.stem != pipeline.pipeline:
         raise _wrong(
-            path, _line(node, ("pipeline",)), f"pipeline: {pipeline.pipeline}", f"the file's own name, {path.stem}"
+            path, line_of(node, ("pipeline",)), f"pipeline: {pipeline.pipeline}", f"the file's own name, {path.stem}"
         )
     return pipeline
 
@@ -135,7 +135,7 @@ def _explain(path: Path, node: yaml.Node, refusal: ValidationError) -> Configura
     errors = refusal.errors()
     sentences = [_sentence(node, error) for error in errors]
     return ConfigurationError(
-        f"{path.name} line {_line(node, _location(errors[0]))}",
+        f"{path.name} line {line_of(node, _location(errors[0]))}",
         found="; ".join(sentences[:5]),
         wanted="what docs/pipeline-spec.md allows there",
         remedy="Correct the file; no other pipeline is affected.",
@@ -148,7 +148,7 @@ def _sentence(node: yaml.Node, error: ErrorDetails) -> str:
     found = "an unknown key" if error["type"] == "extra_forbidden" else _said(error)
     if error["type"] not in ("extra_forbidden", "missing", "value_error"):
         found = f"{error['input']!r} ({error['msg'].lower()})"
-    return f"line {_line(node, _location(error))}, {where}: {found}"
+    return f"line {line_of(node, _location(error))}, {where}: {found}"
 
 
 def _location(error: ErrorDetails) -> Location:
@@ -160,7 +160,7 @@ def _said(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ")
 
 
-def _line(node: yaml.Node, location: Location) -> int:
+def line_of(node: yaml.Node, location: Location) -> int:
     """Line (from 1) of the deepest part of `location` that the file has."""
     line = node.start_mark.line
     for step in location:

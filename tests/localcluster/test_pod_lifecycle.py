@@ -162,3 +162,23 @@ def test_deadline_ends_the_pod_even_when_it_would_exit_0(pods: Any) -> None:
 def test_container_that_closes_its_output_still_reports_its_own_end(pods: Any) -> None:
     pods.python("silent", "import os, time; os.close(1); os.close(2); time.sleep(0.3); os._exit(7)")
     assert pods.ended("silent").exit_code == 7
+
+
+def test_variable_that_names_a_mounted_path_leads_to_the_volume(pods: Any) -> None:
+    pods.python(
+        "mounted",
+        "import os, tempfile; e = os.environ; open(e['CACHE'], 'w').close(); "
+        "print(tempfile.gettempdir() == e['EVERGREEN_MOUNT_SCRATCH'], os.listdir(e['HOME']), e['OTHER'])",
+        volumes=[{"name": "scratch", "emptyDir": {}}],
+        container={
+            "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            "env": [
+                {"name": "TMPDIR", "value": "/scratch"},
+                {"name": "HOME", "value": "/scratch/"},
+                {"name": "CACHE", "value": "$(TMPDIR)/cache"},
+                {"name": "OTHER", "value": "/scratches"},
+            ],
+        },
+    )
+    pods.phase("mounted", "Succeeded")
+    assert pods.log("mounted") == ["True ['cache'] /scratches"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +44,15 @@ def container_environment(
     environment["PATH"] = f"{Path(sys.executable).parent}:{own.get('PATH', '/usr/bin:/bin')}"
     environment["TMPDIR"] = str(directory.scratch("tmp"))
     environment["HOSTNAME"] = pod["metadata"]["name"]
-    environment |= _mounts(pod, container, directory)
+    places = _places(pod, container, directory)
+    environment |= {name: real for name, _, real in places}
     namespace = pod["metadata"]["namespace"]
     for source in container.get("envFrom") or []:
         environment |= _whole_object(namespace, source, surroundings.store)
     for variable in container.get("env") or []:
         value = _value(pod, variable, surroundings.store)
         if value is not None:
-            environment[variable["name"]] = expand(value, environment)
+            environment[variable["name"]] = _real_path(expand(value, environment), places)
     return {**environment, POD_UID_VARIABLE: pod["metadata"]["uid"]}
 
 
@@ -133,15 +134,24 @@ def _pod_field(pod: Json, path: str) -> str:
     return str(fixed[path])
 
 
-def _mounts(pod: Json, container: Json, directory: PodDirectory) -> dict[str, str]:
-    """Where each mounted volume really is: nothing can be mounted without root, so programs are told."""
-    mounted = {mount["name"] for mount in container.get("volumeMounts") or []}
+def _places(pod: Json, container: Json, directory: PodDirectory) -> list[tuple[str, str, str]]:
+    """Variable, path in the container and real path of each mounted volume, deepest first."""
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
-    return {
-        "EVERGREEN_MOUNT_" + name.upper().replace("-", "_"): _volume_path(volume, directory)
-        for name, volume in volumes.items()
-        if name in mounted
-    }
+    places = []
+    for mount in container.get("volumeMounts") or []:
+        if (volume := volumes.get(mount["name"])) is not None:
+            real = Path(_volume_path(volume, directory), mount.get("subPath") or "")
+            variable = "EVERGREEN_MOUNT_" + mount["name"].upper().replace("-", "_")
+            places.append((variable, mount["mountPath"].rstrip("/"), str(real)))
+    return sorted(places, key=lambda place: -len(place[1]))
+
+
+def _real_path(value: str, places: Sequence[tuple[str, str, str]]) -> str:
+    """The value, with the path of a mounted volume in front of it made the real one: nothing can be mounted."""
+    for _, mounted, real in places:
+        if value == mounted or value.startswith(f"{mounted}/"):
+            return real + value[len(mounted) :]
+    return value
 
 
 def _volume_path(volume: Json, directory: PodDirectory) -> str:
