@@ -143,6 +143,25 @@ class Model(Artifact):
     backfill: bool = False
 
 
+class Trial(Artifact):
+    """One configuration of a search, trained for a number of epochs."""
+
+    configuration: dict[str, object]
+    """Field of the spec's `training` section -> value tried."""
+    epochs: int = Field(ge=1)
+    average_precision: float
+    """On the validation days."""
+    model: Model
+
+
+class Configuration(Artifact):
+    """What a search chose, and everything it tried, best first."""
+
+    pipeline: str
+    chosen: dict[str, object]
+    trials: tuple[Trial, ...]
+
+
 class Evaluation(Artifact):
     """What a model does on the holdout days, beside the champion on the very same rows.
 

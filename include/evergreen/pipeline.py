@@ -204,6 +204,57 @@ class Training(Part):
     """CPU threads of the arithmetic. Fixed here and not by the machine, so that a seed gives the same bits anywhere."""
 
 
+class Choice(Part):
+    """One of the values named, each as likely."""
+
+    choices: tuple[int | float | str | tuple[int, ...], ...] = Field(min_length=1)
+
+
+class Span(Part):
+    """A number between two others, uniformly or by its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_span(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low={self.low} and high={self.high} are no span" + (" of logarithms" * self.log))
+        return self
+
+
+class Search(Part):
+    """Configurations tried in pods of their own before the training that counts, by successive halving."""
+
+    configurations: int = Field(ge=2, le=256)
+    keep_one_in: int = Field(default=3, ge=2, le=10)
+    """Share of configurations that goes on to the next round, which trains as many times longer."""
+    budget_epochs: int = Field(ge=2)
+    """Epochs over all trials of all rounds."""
+    seed: int = Field(default=7, ge=0, lt=2**31)
+    space: dict[Name, Choice | Span] = Field(min_length=1)
+    """Field of `training` -> what it may be."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Configurations of each round."""
+        sizes = [self.configurations]
+        while (left := -(-sizes[-1] // self.keep_one_in)) > 1:
+            sizes.append(left)
+        return tuple(sizes)
+
+    @model_validator(mode="after")
+    def _budget_suffices(self) -> Self:
+        needed = sum(size * self.keep_one_in**k for k, size in enumerate(self.sizes))
+        if self.budget_epochs < needed:
+            raise ValueError(
+                f"budget_epochs={self.budget_epochs} is too little: rounds of {self.sizes} configurations, each "
+                f"training {self.keep_one_in} times as long as the one before, take {needed} epochs"
+            )
+        return self
+
+
 class Gate(Part):
     """When a model may go live. There is no default: no thresholds, no approval."""
 
@@ -269,6 +320,7 @@ class Pipeline(Part):
     validation: Validation = Validation()
     features: Features
     training: Training = Training()
+    search: Search | None = None
     gate: Gate
     deployment: DeploymentSpec
     monitoring: Monitoring = Monitoring()
@@ -294,6 +346,15 @@ class Pipeline(Part):
                 _require_known(where, (window.of,), self.contract.columns.keys())
                 if self.contract.columns[window.of].type != "integer":
                     raise ValueError(f"{where}: of={window.of!r} must be an integer column, so that sums are exact")
+        return self
+
+    @model_validator(mode="after")
+    def _search_stays_within_training(self) -> Self:
+        for name, values in self.search.space.items() if self.search else ():
+            _require_known("search.space", (name,), Training.model_fields.keys())
+            tried = values.choices if isinstance(values, Choice) else (values.low, values.high)
+            for value in tried:
+                Training.model_validate(self.training.model_dump() | {name: value})
         return self
 
     @model_validator(mode="after")

@@ -20,13 +20,13 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from evergreen.artifacts import Artifact, Model, Receipt, TrainingSet, artifact_kind
+from evergreen.artifacts import Artifact, Configuration, Model, Receipt, TrainingSet, Trial, artifact_kind
 from evergreen.errors import EXIT_MEANING, ConfigurationError, EvergreenError, TemporaryError
 from evergreen.lake.lake import Lake
 from evergreen.lake.outputs import objects_of, tables_of
 from evergreen.lake.receipts import write_receipt
 from evergreen.lake.reuse import Result, find_result, remember_result, result_key
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Training
 from evergreen.provenance import code_digest, environment, hardware
 from evergreen.settings import Settings
 
@@ -85,7 +85,8 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--seed", default="", help="Seed instead of the spec's; empty: the spec's.")
 @click.option("--run-type", default="ordinary", help="`backfill` marks the model as never to be deployed by itself.")
 @click.option("--micro-batch-rows", type=int, default=None, help="Rows on the device at once.")
-def train(seed: str, run_type: str, micro_batch_rows: int | None, **options: Any) -> None:
+@click.option("--halvings", type=click.IntRange(min=0), default=0, help="How often to halve them: memory ran out.")
+def train(seed: str, run_type: str, micro_batch_rows: int | None, halvings: int, **options: Any) -> None:
     """Training set in, model out."""
 
     def work(step: Step) -> Artifact:
@@ -93,16 +94,37 @@ def train(seed: str, run_type: str, micro_batch_rows: int | None, **options: Any
 
         with TemporaryDirectory(prefix="evergreen-train-") as folder:
             model = train_model(
-                step.pipeline,
+                _configured(step),
                 step.take(TrainingSet),
                 step.lake,
                 seed=int(seed) if seed else None,
                 work=Path(folder),
-                micro_batch_rows=micro_batch_rows,
+                micro_batch_rows=_halved(step.pipeline.training, micro_batch_rows, halvings),
             )
         return model.model_copy(update={"backfill": run_type == "backfill"})
 
     _run(work, decided_by={"seed": seed, "run_type": run_type}, **options)
+
+
+@main.command("try")
+@step_options
+@click.option("--configuration", required=True, help="JSON: field of the spec's training section -> value to try.")
+@click.option("--epochs", type=int, required=True, help="Epochs to train for at most.")
+def try_configuration(configuration: str, epochs: int, **options: Any) -> None:
+    """Training set in, trial out: one configuration of a search."""
+
+    def work(step: Step) -> Artifact:
+        from evergreen.training.search import configured
+        from evergreen.training.train import train as train_model
+
+        tried = json.loads(configuration)
+        pipeline = configured(step.pipeline, tried, epochs=epochs)
+        with TemporaryDirectory(prefix="evergreen-try-") as folder:
+            model = train_model(pipeline, step.take(TrainingSet), step.lake, work=Path(folder))
+        metrics = json.loads(step.lake.objects.get(f"{model.uri}/metrics.json"))
+        return Trial(configuration=tried, epochs=epochs, average_precision=metrics["average_precision"], model=model)
+
+    _run(work, decided_by={"configuration": configuration, "epochs": epochs}, **options)
 
 
 @main.command()
@@ -117,6 +139,21 @@ def evaluate(**options: Any) -> None:
         return evaluate_model(step.pipeline, step.take(Model), step.take(TrainingSet), step.lake, champion=champion)
 
     _run(work, **options)
+
+
+def _halved(training: Training, rows: int | None, halvings: int) -> int | None:
+    """Rows on the device at once; the batch they add up to stays what it was."""
+    if not halvings:
+        return rows
+    return max(1, (rows or training.micro_batch_rows or training.batch_rows) >> halvings)
+
+
+def _configured(step: Step) -> Pipeline:
+    """The spec, with what a search chose where there was one."""
+    from evergreen.training.search import configured
+
+    chosen = step.take(Configuration).chosen if "Configuration" in step.proven else {}
+    return configured(step.pipeline, chosen) if chosen else step.pipeline
 
 
 def _run(

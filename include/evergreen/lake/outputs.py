@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from evergreen.artifacts import Artifact, Evaluation, Model, ObjectRef, TableDay, TrainingSet
+from evergreen.artifacts import Artifact, Evaluation, Model, ObjectRef, TableDay, TrainingSet, Trial
 from evergreen.lake.lake import Lake
 
 
@@ -19,6 +19,8 @@ def objects_of(artifact: Artifact, lake: Lake) -> list[ObjectRef]:
     if isinstance(artifact, Model):
         files: dict[str, str] = json.loads(lake.objects.get(f"{artifact.uri}/manifest.json"))
         return _folder(artifact.uri, artifact.digest, files)
+    if isinstance(artifact, Trial):
+        return objects_of(artifact.model, lake)
     if isinstance(artifact, TrainingSet):
         parts = json.loads(lake.objects.get(f"{artifact.uri}/manifest.json"))["parts"]
         return _folder(artifact.uri, artifact.digest, {f"{name}.parquet": p["digest"] for name, p in parts.items()})
