@@ -115,10 +115,11 @@ def serving_at(pipeline: str, time: datetime) -> None:
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Goes into the ledger.")
 def rollback(pipeline: str, reason: str) -> None:
     """Put back the model that served before the current one."""
-    from evergreen.deployment.rollout import HttpServing, roll_back
+    from evergreen.deployment.rollout import roll_back
+    from evergreen.deployment.serving_target import serving_target
     from evergreen.ledger.anchor import write_anchor
 
-    ledger, lake, serving = _ledger(), _lake(), HttpServing(_settings().serving_url)
+    ledger, lake, serving = _ledger(), _lake(), serving_target(_settings())
     deployment = roll_back(pipeline, serving, ledger, lake, actor=getpass.getuser(), reason=reason)
     write_anchor(ledger, lake)
     click.echo(f"{pipeline} serves {deployment.to_version} again (was {deployment.from_version})")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from evergreen.errors import DataError, TemporaryError
 
 logger = logging.getLogger(__name__)
 ASK_SECONDS = 0.1
+REPLY_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,29 @@ class HttpServing:
         refuses the model or answers without probabilities.
         """
         started = time.monotonic()
-        with httpx.Client(base_url=self.url, timeout=5, transport=self.transport) as client:
-            self._await_version(client, deployment, started + timeout_seconds)
-            self._smoke_test(client, deployment)
-        logger.info("%s answers with %s after %.1f s", self.url, deployment.to_version, time.monotonic() - started)
-
-    def _await_version(self, client: httpx.Client, deployment: Deployment, deadline: float) -> None:
-        while True:
-            found = self._state(client, deployment)
-            if found is None:
-                return
-            if time.monotonic() >= deadline:
+        while (found := self.missing(deployment)) is not None:
+            if time.monotonic() >= started + timeout_seconds:
                 raise self._late(deployment, found)
             time.sleep(ASK_SECONDS)
+        logger.info("%s answers with %s after %.1f s", self.url, deployment.to_version, time.monotonic() - started)
+
+    def missing(self, deployment: Deployment) -> str | None:
+        """What keeps the service from answering with the version, in words; None once it scored example rows.
+
+        Raises DataError when it refuses the model or answers without probabilities, TemporaryError when
+        another deployment came between.
+        """
+        with httpx.Client(base_url=self.url, timeout=REPLY_SECONDS, transport=self.transport) as client:
+            try:
+                found = self._state(client, deployment)
+                if found is None:
+                    self._smoke_test(client, deployment)
+            except httpx.HTTPError as error:
+                return f"no answer ({error})"
+        return found
 
     def _state(self, client: httpx.Client, deployment: Deployment) -> str | None:
-        """What keeps the service from being ready with the version, in words; None when nothing does."""
-        try:
-            answer = client.get(f"/v1/{deployment.pipeline}")
-        except httpx.HTTPError as error:
-            return f"no answer ({error})"
+        answer = client.get(f"/v1/{deployment.pipeline}")
         if answer.status_code != 200:
             return f"status {answer.status_code}: {answer.text[:200]}"
         state: dict[str, Any] = answer.json()
@@ -63,7 +66,7 @@ class HttpServing:
         return f"version {state['version']}" + "".join(f"; {error}" for error in state["errors"])
 
     def _smoke_test(self, client: httpx.Client, deployment: Deployment) -> None:
-        answer = self._asked(lambda: client.post(f"/v1/{deployment.pipeline}/probe"), deployment)
+        answer = client.post(f"/v1/{deployment.pipeline}/probe")
         if answer.status_code != 200:
             raise self._refused(deployment, f"status {answer.status_code} to example rows: {answer.text[:200]}")
         body: dict[str, Any] = answer.json()
@@ -72,12 +75,6 @@ class HttpServing:
             raise self._late(deployment, f"version {body['version']}, so another deployment came between")
         if not scores or not all(math.isfinite(score) and 0 <= score <= 1 for score in scores):
             raise self._refused(deployment, f"scores {scores} for example rows")
-
-    def _asked(self, ask: Callable[[], httpx.Response], deployment: Deployment) -> httpx.Response:
-        try:
-            return ask()
-        except httpx.HTTPError as error:
-            raise self._late(deployment, f"no answer ({error})") from error
 
     def _late(self, deployment: Deployment, found: str) -> TemporaryError:
         return TemporaryError(

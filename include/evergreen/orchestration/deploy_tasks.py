@@ -50,15 +50,15 @@ def ask_or_go(pipeline: str) -> str:
 def roll_out(pipeline: str, chosen: Proven) -> Proven:
     """Move production to the chosen version, and back again if it does not answer well."""
     with proof(pipeline, chosen) as stage:
-        from evergreen.deployment.rollout import HttpServing
         from evergreen.deployment.rollout import roll_out as roll
+        from evergreen.deployment.serving_target import serving_target
 
         if stage.is_backfill:
             raise AirflowSkipException("A backfill never moves production.")
         by_hand = bool(stage.params.get("version"))
         deployment = roll(
             taken(chosen, Model),
-            HttpServing(stage.settings.serving_url),
+            serving_target(stage.settings),
             stage.ledger,
             stage.lake,
             actor="airflow",
