@@ -176,6 +176,17 @@ class Features(Part):
         return self
 
 
+class Parallel(Part):
+    """How several processes train one model, started by torchrun in the training pod."""
+
+    strategy: Literal["none", "data", "sharded", "pipeline", "tensor"] = "none"
+    """`data`: each has the whole network and a share of every batch (DistributedDataParallel). `sharded`: the same, but
+    each keeps a share of the weights alone (fully_shard). `pipeline`: each has some of the layers. `tensor`: each has
+    a part of every layer and embedding table."""
+    processes: int | None = Field(default=None, ge=1, le=1024)
+    """Processes of a pod; None: as many as it has devices."""
+
+
 class Training(Part):
     """How a model is made from history. Days count back from the last mature day."""
 
@@ -187,6 +198,10 @@ class Training(Part):
     seed: int = Field(default=7, ge=0, lt=2**31)
     profile: str = "cpu-small"
     """Resource profile of the pod, from include/profiles.yaml."""
+    image: str | None = None
+    """Image of the training pod, for a trainer of one's own; None: the torch trainer's."""
+    command: tuple[str, ...] = Field(default=("python", "-m", "evergreen.step"), min_length=1)
+    """What the training pod runs, before the word `train` and the step's options."""
     max_epochs: int = Field(default=20, ge=1, le=1000)
     patience: int = Field(default=4, ge=1)
     """Epochs without a better validation average precision before stopping."""
@@ -200,8 +215,14 @@ class Training(Part):
     """Share of negatives drawn afresh each epoch; scores are corrected for it."""
     micro_batch_rows: int | None = Field(default=None, ge=1)
     """Rows on the device at once; gradients accumulate to batch_rows. None: the whole batch."""
+    rows_in_memory: int = Field(default=2_000_000, ge=1000)
+    """A part with more rows is encoded into shards on the pod's scratch disk and streamed from there; its encoders are
+    fitted on this many of its rows, evenly spaced."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of matrix products; tf32 is float32 on a CPU."""
+    parallel: Parallel = Parallel()
     threads: int = Field(default=2, ge=1, le=256)
-    """CPU threads of the arithmetic. Fixed here and not by the machine, so that a seed gives the same bits anywhere."""
+    """CPU threads of the arithmetic of each process. Fixed here and not by the machine, so that a seed gives the same bits anywhere."""
 
 
 class Choice(Part):

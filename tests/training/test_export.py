@@ -16,8 +16,9 @@ from evergreen.training.calibration import Calibration
 from evergreen.training.dataset import Examples
 from evergreen.training.encoders import Encoders, fit_encoders
 from evergreen.training.export import build_graph, require_equal
-from evergreen.training.loop import Rows, score
+from evergreen.training.loop import score
 from evergreen.training.network import TabularNetwork
+from evergreen.training.rows import Rows
 from evergreen.training.scorer import Signature, categorical_matrix, numeric_matrix
 
 CALIBRATION = Calibration(slope=0.8, intercept=-1.5)

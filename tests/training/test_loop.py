@@ -9,11 +9,14 @@ import polars as pl
 import pytest
 import torch
 
+from evergreen.training.batch import Batch
 from evergreen.training.dataset import Examples
 from evergreen.training.encoders import fit_encoders
-from evergreen.training.loop import Rows, _accumulate, _draw, drawn_share, score
+from evergreen.training.loop import score
 from evergreen.training.network import TabularNetwork
+from evergreen.training.rows import WHOLE, Rows, draw_rows, drawn_share
 from evergreen.training.scorer import numeric_matrix
+from evergreen.training.strategy import Alone
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def prepared(make_rows: Callable[..., pl.DataFrame]) -> tuple[TabularNetwork, Ro
 
 def test_an_epoch_holds_every_positive_and_other_negatives_than_the_last() -> None:
     labels = torch.tensor([1.0] * 20 + [0.0] * 500)
-    first, second = (_draw(labels, 0.1, torch.Generator().manual_seed(epoch)) for epoch in (1, 2))
+    first, second = (draw_rows(labels, 0.1, torch.Generator().manual_seed(epoch)) for epoch in (1, 2))
     for drawn in (first, second):
         assert labels[drawn].sum() == 20
         assert drawn.unique().numel() == drawn.numel() == 70
@@ -40,7 +43,7 @@ def test_an_epoch_holds_every_positive_and_other_negatives_than_the_last() -> No
 
 
 def test_at_least_one_negative_is_drawn() -> None:
-    assert drawn_share(np.array([1, 0, 0], np.float32), 0.01) == 0.5
+    assert drawn_share(2, 0.01) == 0.5
 
 
 @pytest.mark.parametrize("rows_at_once", [7, 128, 600])
@@ -49,9 +52,10 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(
 ) -> None:
     network, rows = prepared
     gradients = []
-    for size in (rows.labels.numel(), rows_at_once):
+    batch = Batch.draw(rows, network, size=rows.num_rows, share=WHOLE, draws=torch.Generator().manual_seed(3))
+    for size in (rows.num_rows, rows_at_once):
         network.zero_grad()
-        _accumulate(network, rows, size, torch.Generator().manual_seed(3))
+        Alone(network, precision=torch.float32).accumulate(batch, size)
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     assert torch.allclose(*gradients, atol=1e-6)
 

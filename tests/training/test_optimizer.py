@@ -25,7 +25,7 @@ def test_steps_are_those_of_the_paper() -> None:
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), [rng.normal(size=(3, 4)) for _ in range(20)]
     parameter = nn.Parameter(torch.tensor(start, dtype=torch.float32))
-    optimizer = AdamW([parameter], weight_decay=0.1)
+    optimizer = AdamW({"weight": parameter}, weight_decay=0.1)
     for number, gradient in enumerate(gradients, start=1):
         parameter.grad = torch.tensor(gradient, dtype=torch.float32)
         optimizer.step(number, 0.01)

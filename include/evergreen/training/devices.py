@@ -5,33 +5,77 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 
-from evergreen.errors import OutOfMemory
+from evergreen.errors import ConfigurationError, OutOfMemory
 
 CPU_ALLOCATION_FAILED = ("can't allocate memory", "not enough memory")
 
 
-def choose_device() -> torch.device:
-    """The CUDA device when the pod has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+"""Precision of the spec -> what matrix products run in."""
+
+
+def choose_device(*, expected: str | None = None, local_rank: int = 0) -> torch.device:
+    """This process's device: CUDA or XLA where the pod has one, else the CPU.
+
+    `expected` is the kind of device that the pod's profile asked for; ConfigurationError when it is not there.
+    """
+    found = _kind_found(expected)
+    if expected not in (None, found):
+        raise ConfigurationError(
+            f"Device of the pod's resource profile ({expected})",
+            found=f"no {expected} device in the pod, only {found}",
+            wanted=f"a visible {expected} device, as the profile's limits say",
+            remedy="Choose a profile without one, or see that the node's driver, its device plugin and the image's "
+            "torch fit together.",
+        )
+    if found == "xla":
+        import torch_xla
+
+        return torch_xla.device()  # type: ignore[no-any-return]
+    return torch.device("cuda", local_rank) if found == "cuda" else torch.device("cpu")
+
+
+def num_devices(device: torch.device) -> int:
+    """Devices of this kind that this machine shows; a machine has one CPU."""
+    return torch.cuda.device_count() if device.type == "cuda" else 1
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`, by way of pinned memory where that lets the copy overlap with work."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _kind_found(expected: str | None) -> str:
+    """`xla` only where it is asked for: its library may lie in an image that runs without one."""
+    if expected == "xla" and find_spec("torch_xla"):
+        return "xla"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
-def repeatable(*, seed: int, threads: int, device: torch.device) -> Iterator[None]:
+def repeatable(*, seed: int, threads: int, device: torch.device, tf32: bool = False) -> Iterator[None]:
     """Inside, the same seed gives the same bits on one device; the process's own settings return afterwards."""
     before = torch.get_deterministic_debug_mode(), torch.get_num_threads()
+    products = torch.backends.cuda.matmul.allow_tf32
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this set
     try:
         torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` imports torch's compiler: 5 s
         torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = tf32
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
     finally:
         torch.set_deterministic_debug_mode(before[0])
         torch.set_num_threads(before[1])
+        torch.backends.cuda.matmul.allow_tf32 = products
 
 
 @contextmanager

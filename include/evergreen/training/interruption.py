@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from evergreen.errors import TemporaryError
 
@@ -20,12 +21,16 @@ class Interruption:
     def check(self) -> None:
         """Nothing, or TemporaryError once SIGTERM came."""
         if self.asked:
-            raise TemporaryError(
-                "Training",
-                found="SIGTERM",
-                wanted="to run to its end",
-                remedy="The next try resumes from the last complete epoch.",
-            )
+            self.stop()
+
+    def stop(self) -> NoReturn:
+        """TemporaryError: this process, or one it works with, was asked to end."""
+        raise TemporaryError(
+            "Training",
+            found="SIGTERM",
+            wanted="to run to its end",
+            remedy="The next try resumes from the last checkpoint.",
+        )
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self.asked = True

@@ -40,6 +40,11 @@ class Recipe(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that changes the weights; the micro-batch does not, so a retry with less memory resumes."""
-        same = self.model_copy(update={"training": self.training.model_copy(update={"micro_batch_rows": None})})
+        """SHA-256 of all that changes the weights by more than rounding.
+
+        The micro-batch and the number of processes do not, so a retry with less memory or fewer devices resumes.
+        """
+        parallel = self.training.parallel.model_copy(update={"processes": None})
+        training = self.training.model_copy(update={"micro_batch_rows": None, "parallel": parallel})
+        same = self.model_copy(update={"training": training})
         return hashlib.sha256(same.model_dump_json().encode()).hexdigest()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evergreen.pipeline import Training
-from evergreen.training.network import TabularNetwork
-from evergreen.training.optimizer import AdamW
+from evergreen.training.optimizer import AdamW, held_here
 
 AVERAGE_DECAY = 0.998
 """Of the weights' moving average: it spans about three epochs of 20,000 rows a day over three weeks."""
@@ -29,16 +29,32 @@ class EpochResult:
     """Of the averaged weights on the validation part."""
 
 
-class TrainingState:
-    """Weights, their moving average, the best average so far, the optimizer and the curve."""
+@dataclass(kw_only=True)
+class Progress:
+    """How far the epoch under way has come; all zero between epochs."""
 
-    def __init__(self, network: TabularNetwork, training: Training) -> None:
+    batches: int = 0
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """Summed over the rows that this process computed."""
+    chance: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
+    """State of the epoch's random numbers after those batches."""
+
+
+class TrainingState:
+    """Weights, their moving average, the best average so far, the optimizer, the curve and the epoch under way.
+
+    `architecture` is the fingerprint of the whole network, of which this process may hold a part alone.
+    """
+
+    def __init__(self, network: nn.Module, training: Training, *, architecture: str) -> None:
         self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False)
-        self.best = copy.deepcopy(self.average)
-        self.optimizer = AdamW(network.parameters(), weight_decay=training.weight_decay)
+        self.architecture = architecture
+        self.average = self._weights()
+        self.best = self._weights()
+        self.optimizer = AdamW(dict(network.named_parameters()), weight_decay=training.weight_decay)
         self.steps = 0
         self.curve: list[EpochResult] = []
+        self.progress = Progress()
 
     @property
     def best_epoch(self) -> int:
@@ -56,34 +72,49 @@ class TrainingState:
         self.optimizer.step(self.steps, learning_rate)
         decay = min(AVERAGE_DECAY, self.steps / (9 + self.steps))
         with torch.no_grad():
-            for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(weight, 1 - decay)
+            for name, weight in self.network.named_parameters():
+                held_here(self.average[name]).lerp_(held_here(weight), 1 - decay)
 
     def finish_epoch(self, result: EpochResult) -> None:
         """Note the epoch, and keep its averaged weights when they are the best."""
         self.curve.append(result)
+        self.progress = Progress()
         if self.best_epoch == result.epoch:
-            self.best.load_state_dict(self.average.state_dict())
+            _copy(self.average, self.best)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by a flat name, on the CPU."""
-        networks = {"network": self.network, "average": self.average, "best": self.best}
-        named = {f"{part}.{k}": v for part, net in networks.items() for k, v in net.state_dict().items()}
-        named |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+        """Every tensor that moves, by a flat name; those of parts held elsewhere are not among them."""
+        parts = {"network": dict(self.network.named_parameters()), "average": self.average, "best": self.best}
+        named = {f"{part}.{name}": tensor.detach() for part, held in parts.items() for name, tensor in held.items()}
+        return named | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
 
     def numbers(self) -> dict[str, Any]:
-        """Everything else, as JSON can hold it without loss."""
+        """Everything else but the epoch under way, as JSON can hold it without loss."""
         return {"steps": self.steps, "curve": [asdict(result) for result in self.curve]}
 
-    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Become the state that `tensors` and `numbers` describe."""
-        for part, net in (("network", self.network), ("average", self.average), ("best", self.best)):
-            net.load_state_dict(_below(part, tensors))
-        self.optimizer.restore(_below("optimizer", tensors))
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], progress: Progress) -> None:
+        """Become the state that these describe."""
+        _copy(tensors, self.tensors())
         self.steps = numbers["steps"]
         self.curve = [EpochResult(**result) for result in numbers["curve"]]
+        self.progress = progress
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.network.named_parameters()}
 
 
-def _below(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+def fingerprint(network: nn.Module) -> str:
+    """SHA-256 of a network's architecture: names and shapes of its weights, and the constants fitted to the data."""
+    digest = hashlib.sha256()
+    for name, weight in network.named_parameters():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+    for name, constant in network.named_buffers():
+        digest.update(f"{name} {tuple(constant.shape)} {constant.dtype}\n".encode())
+        digest.update(constant.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in target.items():
+        held_here(tensor).copy_(held_here(source[name]))

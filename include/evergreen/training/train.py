@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,19 +17,21 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline, Training
 from evergreen.training.calibration import Calibration, fit_calibration
 from evergreen.training.card import model_card
-from evergreen.training.checkpoint import Checkpoints
+from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
 from evergreen.training.dataset import Examples, read_examples
-from evergreen.training.devices import choose_device, memory_errors, repeatable
+from evergreen.training.devices import DTYPES, choose_device, memory_errors, repeatable
 from evergreen.training.encoders import Encoded, Encoders, fit_encoders, warn_of_constants
 from evergreen.training.export import build_graph, require_equal
 from evergreen.training.interruption import Interruption, interruptible
-from evergreen.training.loop import Rows, drawn_share, fit, score
+from evergreen.training.loop import Fit, score
 from evergreen.training.model_files import store_model
 from evergreen.training.network import TabularNetwork
 from evergreen.training.recipe import Recipe
 from evergreen.training.report import Metrics, measure
+from evergreen.training.rows import Rows, drawn_share
 from evergreen.training.scorer import Signature, categorical_matrix
-from evergreen.training.state import EpochResult, TrainingState
+from evergreen.training.state import EpochResult, TrainingState, fingerprint
+from evergreen.training.strategy import Alone
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ def train(
     """
     device = choose_device()
     recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type)
-    checkpoints = Checkpoints(lake.objects, training_set, recipe, work)
+    checkpoints = WholeCheckpoints(lake.objects, training_set, recipe, work)
     rows_at_once = recipe.training.micro_batch_rows or recipe.training.batch_rows
     folder = work / "model"
     with (
@@ -119,30 +122,38 @@ def _fit(train: Examples, validation: Examples, run: Run) -> Fitted:
     encoders, encoded = fit_encoders(train)
     warn_of_constants(encoders, run.recipe.features.numeric)
     taught, checked = Rows.on(run.device, encoded), Rows.on(run.device, encoders.encode(validation))
-    state = _start(encoders, encoded, training, run.device)
+    network = _start(encoders, encoded, training, run.device)
+    strategy = Alone(network, precision=DTYPES[training.precision])
+    state = TrainingState(strategy.network, training, architecture=fingerprint(network))
     logger.info("training on %d rows (%d positive), validating on %d", train.rows, train.positives, validation.rows)
     run.checkpoints.resume(state)
-    fit(
-        state,
-        taught,
-        checked,
-        training,
+    whole = copy.deepcopy(network).requires_grad_(False)
+    Fit(
+        state=state,
+        network=whole,
+        strategy=strategy,
+        train=taught,
+        validation=checked,
+        training=training,
         checkpoints=run.checkpoints,
         interruption=run.interruption,
         on_progress=run.on_progress,
-    )
-    logits = score(state.best, checked, training.micro_batch_rows)
+    ).run()
+    whole.load_state_dict(strategy.whole(state.best), strict=False)
+    logits = score(whole, checked, training.micro_batch_rows)
     calibration = fit_calibration(logits, validation.labels)
     metrics = measure(state, calibration, validation.labels, calibration.probability(logits))
-    return Fitted(encoders=encoders, network=state.best.cpu(), calibration=calibration, metrics=metrics)
+    return Fitted(encoders=encoders, network=whole.cpu(), calibration=calibration, metrics=metrics)
 
 
-def _start(encoders: Encoders, encoded: Encoded, training: Training, device: torch.device) -> TrainingState:
+def _start(encoders: Encoders, encoded: Encoded, training: Training, device: torch.device) -> TabularNetwork:
+    """The untrained network on `device`."""
     network = TabularNetwork(encoders, hidden=training.hidden, dropout=training.dropout)
-    negatives = float((encoded.labels == 0).sum()) * drawn_share(encoded.labels, training.negative_share)
+    negatives = int((encoded.labels == 0).sum())
+    drawn = negatives * drawn_share(negatives, training.negative_share)
     positives = float(encoded.labels.sum())
-    network.start_from(positives / (positives + negatives))
-    return TrainingState(network.to(device), training)
+    network.start_from(positives / (positives + drawn))
+    return network.to(device)
 
 
 def _write(folder: Path, fitted: Fitted, validation: Examples, recipe: Recipe) -> None:
