@@ -80,12 +80,22 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every trainer takes, of whatever framework."""
+    backfill = "`backfill` marks the model as never to be deployed by itself."
+    halvings = "How often to halve the rows on the device at once: memory ran out before."
+    for option in (
+        click.option("--seed", default="", help="Seed instead of the spec's; empty: the spec's."),
+        click.option("--run-type", default="ordinary", help=backfill),
+        click.option("--halvings", type=click.IntRange(min=0), default=0, help=halvings),
+    ):
+        command = option(command)
+    return step_options(command)
+
+
 @main.command()
-@step_options
-@click.option("--seed", default="", help="Seed instead of the spec's; empty: the spec's.")
-@click.option("--run-type", default="ordinary", help="`backfill` marks the model as never to be deployed by itself.")
+@training_options
 @click.option("--micro-batch-rows", type=int, default=None, help="Rows on the device at once.")
-@click.option("--halvings", type=click.IntRange(min=0), default=0, help="How often to halve them: memory ran out.")
 def train(seed: str, run_type: str, micro_batch_rows: int | None, halvings: int, **options: Any) -> None:
     """Training set in, model out."""
 
@@ -103,7 +113,7 @@ def train(seed: str, run_type: str, micro_batch_rows: int | None, halvings: int,
             )
         return model.model_copy(update={"backfill": run_type == "backfill"})
 
-    _run(work, decided_by={"seed": seed, "run_type": run_type}, **options)
+    run_step(work, decided_by={"seed": seed, "run_type": run_type}, **options)
 
 
 @main.command("try")
@@ -124,7 +134,7 @@ def try_configuration(configuration: str, epochs: int, **options: Any) -> None:
         metrics = json.loads(step.lake.objects.get(f"{model.uri}/metrics.json"))
         return Trial(configuration=tried, epochs=epochs, average_precision=metrics["average_precision"], model=model)
 
-    _run(work, decided_by={"configuration": configuration, "epochs": epochs}, **options)
+    run_step(work, decided_by={"configuration": configuration, "epochs": epochs}, **options)
 
 
 @main.command()
@@ -138,7 +148,7 @@ def evaluate(**options: Any) -> None:
         champion = step.take(Model, "Champion") if "Champion" in step.proven else None
         return evaluate_model(step.pipeline, step.take(Model), step.take(TrainingSet), step.lake, champion=champion)
 
-    _run(work, **options)
+    run_step(work, **options)
 
 
 def _halved(training: Training, rows: int | None, halvings: int) -> int | None:
@@ -156,7 +166,7 @@ def _configured(step: Step) -> Pipeline:
     return configured(step.pipeline, chosen) if chosen else step.pipeline
 
 
-def _run(
+def run_step(
     work: Callable[[Step], Artifact],
     *,
     pipeline: str,
@@ -167,6 +177,11 @@ def _run(
     fresh: bool,
     decided_by: Mapping[str, object] | None = None,
 ) -> NoReturn:
+    """Does `work` under the step's options and ends the process: receipt last, exit code as evergreen.errors has it.
+
+    `decided_by` names what, beside the inputs, decides the result, so that it is only reused under the same. A
+    trainer of another framework calls this from a door of its own.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     signal.signal(signal.SIGTERM, _terminated)
     settings = Settings.from_environment()

@@ -1,0 +1,158 @@
+"""From a training set to a stored model, in Keras."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from evergreen.artifacts import Model, TrainingSet
+from evergreen.errors import EvergreenError
+from evergreen.features.training_set import Part, fetch_part
+from evergreen.lake.lake import Lake
+from evergreen.pipeline import Pipeline
+from evergreen.training.calibration import fit_calibration
+from evergreen.training.dataset import Examples, read_examples
+from evergreen.training.encoders import Encoded, Encoders, fit_encoders
+from evergreen.training.model_files import store_model
+from evergreen.training.ranking import average_precision, brier, roc_auc
+from evergreen.training.scorer import Signature, categorical_matrix
+from keras_trainer.export import export_graph, score_graph
+from keras_trainer.network import build_network, with_probability
+
+logger = logging.getLogger(__name__)
+TOLERANCE = 1e-5
+"""Largest difference of probability between the graph and the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Both parts as read and as encoded."""
+
+    encoders: Encoders
+    train: Encoded
+    validation: Encoded
+    validation_rows: Examples
+
+
+class Progress(keras.callbacks.Callback):
+    """Logs how far the training is after each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        said = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        logger.info("epoch %d of %d: %s", epoch + 1, self.params["epochs"], said)
+
+
+def train(
+    pipeline: Pipeline, training_set: TrainingSet, lake: Lake, *, seed: int, batch_rows: int, work: Path
+) -> Model:
+    """The model that `training_set` teaches, stored in the lake; the same inputs and seed give the same version.
+
+    `work` is a folder for files on the way. Raises DataError for data nothing can be learned from.
+    """
+    _repeatable(seed, pipeline.training.threads)
+    signature = Signature(numeric=pipeline.features.numeric, categorical=pipeline.features.categorical)
+    data = _read(lake, training_set, signature, work)
+    network = _fitted(pipeline, data, batch_rows)
+    calibration = fit_calibration(_predict(network, data.validation), data.validation.labels)
+    folder = work / "model"
+    folder.mkdir()
+    _write(folder, pipeline, signature, data, with_probability(network, calibration.slope, calibration.intercept))
+    return store_model(
+        lake,
+        folder,
+        pipeline=pipeline.pipeline,
+        as_of=training_set.as_of,
+        training_set=training_set.digest,
+        seed=seed,
+    )
+
+
+def _repeatable(seed: int, threads: int) -> None:
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _read(lake: Lake, training_set: TrainingSet, signature: Signature, work: Path) -> Data:
+    def examples(part: Part) -> Examples:
+        return read_examples(fetch_part(lake, training_set, part, work), signature)
+
+    encoders, train_part = fit_encoders(examples("train"))
+    validation = examples("validation")
+    return Data(encoders=encoders, train=train_part, validation=encoders.encode(validation), validation_rows=validation)
+
+
+def _fitted(pipeline: Pipeline, data: Data, batch_rows: int) -> keras.Model:
+    spec, labels = pipeline.training, data.train.labels
+    levels = tuple(len(v.levels) for v in data.encoders.vocabularies)
+    network = build_network(
+        data.train.numeric, levels, hidden=spec.hidden, dropout=spec.dropout, rate=float(labels.mean())
+    )
+    network.compile(
+        keras.optimizers.AdamW(spec.learning_rate, weight_decay=spec.weight_decay),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[keras.metrics.AUC(curve="PR", from_logits=True, name="ap")],
+    )
+    stop = keras.callbacks.EarlyStopping("val_ap", mode="max", patience=spec.patience, restore_best_weights=True)
+    network.fit(
+        _inputs(data.train),
+        labels,
+        validation_data=(_inputs(data.validation), data.validation.labels),
+        batch_size=batch_rows,
+        epochs=spec.max_epochs,
+        callbacks=[stop, Progress()],
+        verbose=0,
+    )
+    return network
+
+
+def _inputs(encoded: Encoded) -> list[npt.NDArray[np.generic]]:
+    return [encoded.numeric, encoded.categories.astype(np.int32)]
+
+
+def _predict(network: keras.Model, encoded: Encoded) -> npt.NDArray[np.float64]:
+    """float64 [B]: what the network says of each row."""
+    return network.predict(_inputs(encoded), batch_size=65536, verbose=0).reshape(-1).astype(np.float64)
+
+
+def _write(folder: Path, pipeline: Pipeline, signature: Signature, data: Data, network: keras.Model) -> None:
+    """Every file of the model; the graph must score the validation part as the calibrated `network` does."""
+    scores, labels = _predict(network, data.validation), data.validation.labels
+    graph = export_graph(network, data.encoders, signature, folder.parent)
+    (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+    _require_equal(folder / "model.onnx", data.validation_rows, signature, scores)
+    (folder / "signature.json").write_text(signature.model_dump_json())
+    (folder / "config.json").write_text(pipeline.training.model_dump_json(indent=2))
+    metrics = {
+        "average_precision": average_precision(labels, scores),
+        "roc_auc": roc_auc(labels, scores),
+        "brier": brier(labels, scores),
+        "rows": labels.size,
+        "positives": int(labels.sum()),
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
+    logger.info("validation AP %.4f", metrics["average_precision"])
+
+
+def _require_equal(path: Path, rows: Examples, signature: Signature, wanted: npt.NDArray[np.float64]) -> None:
+    found = score_graph(path, rows.numeric, categorical_matrix(rows.categorical, signature.categorical))
+    worst = float(np.max(np.abs(found - wanted)))
+    if not worst <= TOLERANCE:
+        raise EvergreenError(
+            "Exported model",
+            found=f"scores up to {worst:.2g} away from the network's",
+            wanted=f"at most {TOLERANCE}",
+            remedy="Another release of keras or tf2onnx may export it rightly; see docker/keras/requirements.txt.",
+        )
