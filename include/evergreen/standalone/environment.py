@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evergreen.settings import IN_CLUSTER, PROJECT, Settings
+from evergreen.settings import IN_CLUSTER, LAKE_OPTION_PREFIXES, PROJECT, Settings
 from evergreen.standalone.home import Home
 
 LOOPBACK = "127.0.0.1"
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+CHOSEN_PREFIXES = ("EVERGREEN_", "AIRFLOW__", "AIRFLOW_CONN_", *LAKE_OPTION_PREFIXES)
+"""What the caller may set: all of ours, any of Airflow's options (the executor, say), connections, the lake's keys."""
 
 
 def part_environment(
@@ -17,7 +19,7 @@ def part_environment(
 ) -> dict[str, str]:
     """Variables for all parts: the caller's own settings first, the laptop's defaults for the rest."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    chosen = {n: v for n, v in os.environ.items() if n.startswith(("EVERGREEN_", "AWS_", "AIRFLOW_CONN_"))}
+    chosen = {name: value for name, value in os.environ.items() if name.startswith(CHOSEN_PREFIXES)}
     defaults = {
         "EVERGREEN_HOME": str(home.root),
         "EVERGREEN_LAKE_URL": settings.lake_url,

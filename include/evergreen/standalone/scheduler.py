@@ -21,9 +21,14 @@ PRELOADED = (
 
 def main() -> None:
     """Imports, then becomes `airflow scheduler`."""
+    become_airflow("scheduler", "--skip-serve-logs")
+
+
+def become_airflow(*words: str) -> None:
+    """Runs an Airflow command in this process, after importing what its tasks will need."""
     for name in PRELOADED:
         import_module(name)
-    sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
+    sys.argv = ["airflow", *words]
     run_module("airflow", run_name="__main__")
 
 

@@ -1,0 +1,185 @@
+"""Thirty days backfilled by two Celery workers over Redis and PostgreSQL, with the settings that ship."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+
+import pytest
+from deltalake import DeltaTable
+
+from end_to_end.celery_parts import Worker, celery_variables, redis_server, start_worker, tasks_taken
+from end_to_end.installation import PROJECT, variables_of, wait_until
+from evergreen.ingestion.ingest import ingest_day
+from evergreen.ingestion.sql import open_source
+from evergreen.lake.lake import Lake, end_of
+from evergreen.lake.receipts import read_receipts, verify_outputs
+from evergreen.lake.tables import days_between
+from evergreen.pipeline import Pipeline
+from evergreen.samples.config import SampleConfig
+from evergreen.samples.database import write_days
+from evergreen.settings import Settings
+from evergreen.standalone.airflow_client import AirflowClient, admin_session
+from evergreen.standalone.control import environment, start_detached, stop
+from evergreen.standalone.home import Home
+from evergreen.validation.validate import validate_day
+
+pytestmark = pytest.mark.airflow
+
+INGEST = "fraud.ingest_data"
+LAST = datetime.now(UTC).date() - timedelta(days=1)
+FIRST = LAST - timedelta(days=35)
+MONTH = days_between(FIRST, FIRST + timedelta(days=29))
+WEEK = days_between(FIRST + timedelta(days=30), LAST)
+"""Days for the test that kills a worker, after the month."""
+# A worker's death is noticed sooner than the 60 s that ship, so that the test waits less.
+IMPATIENCE = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
+
+
+@dataclass(frozen=True)
+class CeleryInstallation:
+    """A running installation whose tasks wait for workers."""
+
+    home: Home
+    airflow: AirflowClient
+    lake: Lake
+    source_url: str
+    broker_url: str
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[CeleryInstallation]:
+    """`evergreen up` with the Celery executor, thirty-six days in its source and no worker yet."""
+    # Not pytest's folder: PostgreSQL runs as another user under root, and must be able to pass through.
+    root = Path(mkdtemp(prefix="evergreen-celery-"))
+    try:
+        with redis_server(root) as broker_url, pytest.MonkeyPatch.context() as patch:
+            for name, value in _variables(root, broker_url).items():
+                patch.setenv(name, value)
+            yield from _running(Home.at(root / "home"), broker_url)
+    finally:
+        rmtree(root, ignore_errors=True)
+
+
+def _variables(root: Path, broker_url: str) -> Mapping[str, str]:
+    root.chmod(0o711)
+    own = variables_of(root / "home") | {"EVERGREEN_PIPELINES": str(PROJECT / "include" / "pipelines")}
+    api = f"http://127.0.0.1:{own['EVERGREEN_AIRFLOW_PORT']}/execution/"
+    shipped = celery_variables(root / "secrets", broker_url)
+    return own | shipped | IMPATIENCE | {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api}
+
+
+def _running(home: Home, broker_url: str) -> Iterator[CeleryInstallation]:
+    try:
+        start_detached(home, lambda phase: None)
+        variables = environment(home)
+        settings = Settings.from_environment(variables)
+        airflow = admin_session(settings, home)
+        wait_until(lambda: airflow.ready([INGEST]), "DAGs")
+        source = variables["AIRFLOW_CONN_FRAUD_SOURCE"]
+        write_days(source, SampleConfig(rows_per_day=500), FIRST, LAST, known_until=end_of(LAST))
+        yield CeleryInstallation(home, airflow, Lake(settings.lake_url), source, broker_url)
+        airflow.close()
+    finally:
+        stop(home)
+
+
+@pytest.fixture(scope="module")
+def workers(installation: CeleryInstallation) -> Iterator[dict[str, Worker]]:
+    """Two workers by name, both taking tasks."""
+    started = {name: start_worker(name, installation.home.root) for name in ("one", "two")}
+    try:
+        wait_until(lambda: set(tasks_taken(installation.broker_url)) == set(started), "two workers", 120)
+        yield started
+    finally:
+        for worker in started.values():
+            worker.stop()
+
+
+def test_password_of_the_broker_is_in_no_environment_and_no_process_list(installation: CeleryInstallation) -> None:
+    password = installation.broker_url.split(":")[2].partition("@")[0]
+    assert password not in str(environment(installation.home))
+    listed = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+    assert not any(password.encode() in words for words in listed)
+
+
+def test_two_workers_share_a_backfill_of_thirty_days(
+    installation: CeleryInstallation, workers: dict[str, Worker], fraud: Pipeline, tmp_path: Path
+) -> None:
+    runs = _backfill(installation, MONTH)
+    assert [run["partition_key"] for run in runs] == [day.isoformat() for day in MONTH], "no day missing, none twice"
+    taken = tasks_taken(installation.broker_url)
+    assert set(taken) == set(workers)
+    assert min(taken.values()) >= len(MONTH) // 2, "both workers did a good part of the ninety tasks"
+    expected = _done_by_hand(fraud, installation.source_url, MONTH, Lake((tmp_path / "by_hand").as_uri()))
+    assert _clean_digests(installation.lake) == expected
+    assert _commits(installation.lake) == len(MONTH), "no day was written twice"
+    assert sum(_verified_receipts(installation.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(MONTH)
+
+
+def test_backfill_goes_on_when_a_worker_is_killed(installation: CeleryInstallation, workers: dict[str, Worker]) -> None:
+    before = tasks_taken(installation.broker_url)["two"]
+    started = _start_backfill(installation, WEEK)
+    wait_until(lambda: tasks_taken(installation.broker_url).get("two", 0) > before, "work of the second worker")
+    workers["two"].kill()
+    runs = _finished(installation, started, len(WEEK))
+    assert [run["partition_key"] for run in runs] == [day.isoformat() for day in WEEK]
+    assert set(tasks_taken(installation.broker_url)) == {"one"}
+    assert {day.day for day in installation.lake.table("clean", "fraud").days()} == {*MONTH, *WEEK}
+    assert sum(_verified_receipts(installation.lake, str(run["dag_run_id"])) for run in runs) >= 3 * len(WEEK)
+    assert _second_tries(installation, runs), "something was running where the power went off"
+
+
+def _backfill(installation: CeleryInstallation, days: list[date]) -> list[dict[str, object]]:
+    return _finished(installation, _start_backfill(installation, days), len(days))
+
+
+def _start_backfill(installation: CeleryInstallation, days: list[date]) -> int:
+    return installation.airflow.backfill(INGEST, days[0], days[-1], max_active_runs=4)
+
+
+def _finished(installation: CeleryInstallation, backfill: int, count: int) -> list[dict[str, object]]:
+    """The runs of the backfill by day, once it is complete; fails when one of them did."""
+
+    def completed() -> bool:
+        return bool(installation.airflow.get(f"/backfills/{backfill}")["completed_at"])
+
+    wait_until(completed, f"end of a backfill of {count} days", 900)
+    runs = [run for run in installation.airflow.runs(INGEST) if run["run_type"] == "backfill"][:count]
+    assert {run["state"] for run in runs} == {"success"}
+    return sorted(runs, key=lambda run: str(run["partition_key"]))
+
+
+def _done_by_hand(pipeline: Pipeline, source_url: str, days: list[date], lake: Lake) -> dict[date, str]:
+    """Digests of the clean days when one process ingests them in order."""
+    source = open_source(pipeline, source_url)
+    for day in days:
+        validate_day(pipeline, ingest_day(pipeline, source, day, lake), lake)
+    return _clean_digests(lake)
+
+
+def _clean_digests(lake: Lake) -> dict[date, str]:
+    return {day.day: day.digest for day in lake.table("clean", "fraud").days()}
+
+
+def _commits(lake: Lake) -> int:
+    """How many commits the clean zone has, without the table's own creation."""
+    history = DeltaTable(lake.table("clean", "fraud").url).history()
+    return sum(entry["operation"] == "WRITE" for entry in history)
+
+
+def _verified_receipts(lake: Lake, run_id: str) -> int:
+    receipts = read_receipts(lake, "fraud", f"{INGEST}.{run_id}")
+    for receipt in receipts:
+        verify_outputs(lake, receipt)
+    return len(receipts)
+
+
+def _second_tries(installation: CeleryInstallation, runs: list[dict[str, object]]) -> list[str]:
+    tasks = [t for run in runs for t in installation.airflow.tasks(INGEST, str(run["dag_run_id"]))]
+    return [f"{t['dag_run_id']} {t['task_id']}" for t in tasks if t["try_number"] > 1]
