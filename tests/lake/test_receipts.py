@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -82,12 +83,12 @@ def _alter_object(lake: Lake) -> None:
 
 
 def _delete_object(lake: Lake) -> None:
-    (lake.objects.root / "reports/fraud/x.html").unlink()
+    lake.objects.delete("reports/fraud/x.html")
 
 
 def _alter_table_file(lake: Lake) -> None:
-    (file,) = (lake.objects.root / "raw/fraud" / f"day={DAY}").glob("*.parquet")
-    file.write_bytes(file.read_bytes() + b"x")
+    (file,) = lake.objects.list(f"raw/fraud/day={DAY}")
+    lake.objects.put(file, lake.objects.get(file) + b"x")
 
 
 def _replace_day(lake: Lake) -> None:
@@ -129,7 +130,7 @@ def test_path_stays_in_its_folder_whatever_the_names_are(
     name: str, lake: Lake, make_receipt: Callable[..., Receipt]
 ) -> None:
     path = write_receipt(lake, make_receipt(run=name, task=name))
-    assert (lake.objects.root / path).resolve().is_relative_to(lake.objects.root / "receipts" / "fraud")
+    assert posixpath.normpath(path).startswith("receipts/fraud/")
     assert path.count("/") == 4
     assert _require(lake, run=name, task=name).run == name
     assert [r.run for r in read_receipts(lake, "fraud", name)] == [name]

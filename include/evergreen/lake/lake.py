@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from evergreen.errors import ConfigurationError
 from evergreen.lake.objects import LocalObjects, Objects
+from evergreen.lake.s3_objects import S3Objects
+from evergreen.lake.s3_options import S3Options
 from evergreen.lake.tables import DayTable
 
 ZONES = ("raw", "labels", "clean", "quarantine", "features", "predictions")
@@ -37,8 +39,13 @@ class Lake:
         parts = urlsplit(self.url)
         if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
             return LocalObjects(Path(unquote(parts.path)))
+        if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+            return S3Objects(parts.netloc, unquote(parts.path), S3Options.from_variables(self.options))
         raise ConfigurationError(
-            "Lake URL", found=self.url, wanted="file:///absolute/path", remedy="Correct EVERGREEN_LAKE_URL."
+            "Lake URL",
+            found=self.url,
+            wanted="file:///absolute/path or s3://bucket/prefix",
+            remedy="Correct EVERGREEN_LAKE_URL.",
         )
 
     def table(self, zone: str, pipeline: str) -> DayTable:
@@ -50,8 +57,12 @@ class Lake:
             pipeline=pipeline,
             objects=self.objects,
             url=f"{self.url.rstrip('/')}/{zone}/{pipeline}",
-            storage_options=dict(self.options),
+            storage_options=self._storage_options,
         )
+
+    @cached_property
+    def _storage_options(self) -> dict[str, str]:
+        return S3Options.from_variables(self.options).for_tables(self.options) if self.url.startswith("s3:") else {}
 
     def read(
         self,

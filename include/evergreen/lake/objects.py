@@ -6,10 +6,12 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
+
+from pyarrow import fs
 
 from evergreen.artifacts import ObjectRef
 from evergreen.errors import IntegrityError, LakeUnavailable, NotFound
@@ -43,6 +45,12 @@ class Objects(Protocol):
 
     def digest(self, path: str) -> str:
         """SHA-256 of the bytes now at `path`; NotFound when there are none."""
+
+    def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
+        """A file system for reading the objects of `folder` named in `digests` (name: SHA-256), each checked.
+
+        NotFound when one is not there, IntegrityError when its bytes are others.
+        """
 
 
 def get_verified(objects: Objects, ref: ObjectRef) -> bytes:
@@ -114,6 +122,11 @@ class LocalObjects:
     def digest(self, path: str) -> str:
         with self._reading(path):
             return file_digest(self.root / path)
+
+    def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
+        for name, wanted in digests.items():
+            require_digest(f"{folder}/{name}", found=self.digest(f"{folder}/{name}"), wanted=wanted)
+        return fs.SubTreeFileSystem(str(self.root / folder), fs.LocalFileSystem())
 
     @contextmanager
     def _writing(self, path: str) -> Iterator[Path]:

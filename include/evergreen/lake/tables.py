@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field
 from deltalake.transaction import AddAction, CommitProperties
-from pyarrow import fs
 
 from evergreen.artifacts import TableDay
-from evergreen.errors import ConfigurationError, Conflict, LakeUnavailable, NotFound
-from evergreen.lake.objects import Objects, require_digest, unavailable
+from evergreen.errors import ConfigurationError, Conflict, NotFound
+from evergreen.lake.delta_errors import delta_errors
+from evergreen.lake.objects import Objects, file_digest, require_digest, unavailable
 
 COMMIT_TRIES = 12
 CHECKPOINT_EVERY_COMMITS = 20
@@ -45,6 +45,7 @@ class DataFile:
     """Below the table's root: `day=<day>/<digest>.parquet`."""
     day: date
     rows: int
+    size_bytes: int
 
     @property
     def digest(self) -> str:
@@ -108,29 +109,30 @@ class DayTable:
         missing = sorted(set(days) - {f.day for f in files})
         if table is None or missing:
             raise self._never_written(missing)
-        for file in files:
-            found = self.objects.digest(f"{self.path}/{file.path}")
-            require_digest(f"{self.path}/{file.path}", found=found, wanted=file.digest)
-        paths = [file.path for file in sorted(files, key=lambda f: (f.day, f.path))]
-        return ds.dataset(paths, schema=self._schema(table), format="parquet", filesystem=self._filesystem())
+        digests = {file.path: file.digest for file in sorted(files, key=lambda f: (f.day, f.path))}
+        filesystem = self.objects.verified_files(self.path, digests)
+        return ds.dataset(list(digests), schema=self._schema(table), format="parquet", filesystem=filesystem)
 
     def verify(self, recorded: TableDay) -> None:
         """Nothing, when the day is as `recorded` to the byte; IntegrityError or NotFound otherwise."""
-        now = self.day(recorded.day)
-        if now is None:
+        table = self._open()
+        files = [f for f in _files(table) if f.day == recorded.day] if table is not None else []
+        if table is None or not files:
             raise self._never_written([recorded.day])
+        now = self._table_day(recorded.day, files, table.version())
         require_digest(f"{self.path} of {recorded.day}", found=now.digest, wanted=recorded.digest)
-        self.scan([recorded.day])
+        for file in files:
+            path = f"{self.path}/{file.path}"
+            require_digest(path, found=self.objects.digest(path), wanted=file.digest)
 
     @contextmanager
     def _written(self, day: date, rows: Batches) -> Iterator[DataFile]:
         with TemporaryDirectory(prefix="evergreen-") as folder:
             local = Path(folder) / "rows.parquet"
             count = _write_parquet(local, rows, thing=f"Staging {self.path} of {day}")
-            with local.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            file = DataFile(path=f"day={day.isoformat()}/{digest}.parquet", day=day, rows=count)
-            self.objects.put_file(f"{self.path}/{file.path}", local)
+            name = f"day={day.isoformat()}/{file_digest(local)}.parquet"
+            file = DataFile(path=name, day=day, rows=count, size_bytes=local.stat().st_size)
+            self.objects.put_file(f"{self.path}/{name}", local)
             yield file
 
     def _commit(self, file: DataFile, schema: pa.Schema, *, keep_others: bool) -> TableDay:
@@ -157,10 +159,9 @@ class DayTable:
         return self._table_day(file.day, after, self._require_open().version())
 
     def _transact(self, table: DeltaTable, file: DataFile, *, keep_others: bool) -> None:
-        size = self._filesystem().get_file_info(file.path).size
         action = AddAction(
             path=file.path,
-            size=size,
+            size=file.size_bytes,
             partition_values={"day": file.day.isoformat()},
             modification_time=int(time.time() * 1000),
             data_change=True,
@@ -227,14 +228,6 @@ class DayTable:
         schema = pa.schema(table.schema())
         return pa.schema([f for f in schema if f.name != DAY.name])
 
-    def _filesystem(self) -> fs.FileSystem:
-        if self.url.startswith("file://"):
-            local, root = fs.FileSystem.from_uri(self.url)
-            return fs.SubTreeFileSystem(root, local)
-        from deltalake.fs import DeltaStorageHandler
-
-        return fs.PyFileSystem(DeltaStorageHandler(self.url, self.storage_options))
-
     def _table_day(self, day: date, files: Iterable[DataFile], version: int) -> TableDay:
         files = list(files)
         joined = "".join(sorted(f.digest for f in files))
@@ -256,21 +249,8 @@ class DayTable:
             remedy=f"Run or backfill {self.pipeline}.ingest_data for them.",
         )
 
-    @contextmanager
-    def _delta_errors(self, thing: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise unavailable(thing, error) from error
-        except (TableNotFoundError, CommitFailedError):
-            raise
-        except DeltaError as error:
-            raise LakeUnavailable(
-                thing,
-                found=str(error).splitlines()[0],
-                wanted="a lake that can be read and written",
-                remedy="Check the lake's disk, URL and credentials, then run the task again; nothing was half-written.",
-            ) from error
+    def _delta_errors(self, thing: str) -> AbstractContextManager[None]:
+        return delta_errors(thing, self.url, self.storage_options)
 
 
 def days_between(first: date, last: date) -> list[date]:
@@ -311,8 +291,8 @@ def _delta_fields(schema: pa.Schema) -> list[Field]:
 
 def _files(table: DeltaTable) -> list[DataFile]:
     actions = pa.table(table.get_add_actions(flatten=True))
-    columns = (actions["path"], actions["partition.day"], actions["num_records"])
+    columns = (actions["path"], actions["partition.day"], actions["num_records"], actions["size_bytes"])
     return [
-        DataFile(path=path, day=day, rows=rows)
-        for path, day, rows in zip(*(c.to_pylist() for c in columns), strict=True)
+        DataFile(path=path, day=day, rows=rows, size_bytes=size_bytes)
+        for path, day, rows, size_bytes in zip(*(c.to_pylist() for c in columns), strict=True)
     ]
