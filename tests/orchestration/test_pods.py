@@ -1,44 +1,58 @@
-"""A pod is composed from its profile, carries no secret, and its exit code decides about retries."""
+"""A pod step's identity, budgets and limits follow from the spec and its profile."""
 
 from __future__ import annotations
 
-import pytest
-from airflow.sdk import RetryAction
+from datetime import timedelta
+from types import SimpleNamespace
 
-from evergreen.errors import ConfigurationError
-from evergreen.orchestration.pods import PodRetries, pod_step
-from evergreen.orchestration.profiles import profile_names, read_profile
+import pytest
+
+from evergreen.orchestration.pod_care import INSTALLATION, TASK_ANNOTATIONS, PodCare, delete_pods
+from evergreen.orchestration.pod_doctor import Action
+from evergreen.orchestration.pod_retries import HALVINGS, ORDINARY, RESUMES, RETRIES
+from evergreen.orchestration.pods import pod_step, use_chosen_profile
+from evergreen.orchestration.profiles import read_profile
 from evergreen.pipeline import Pipeline
 
 
-@pytest.mark.parametrize(
-    ("message", "action"),
-    [
-        ("Pod x returned a failure.\nexit 64 (bad configuration: fail at once): ...", RetryAction.FAIL),
-        ("Pod x returned a failure.\nexit 65 (bad data: fail at once): ...", RetryAction.FAIL),
-        ("Pod x returned a failure.\nexit 75 (temporary: retry): ...", RetryAction.RETRY),
-        ("Pod x returned a failure.\nexit 137 (out of memory: ...): ...", RetryAction.RETRY),
-        ("Pod took longer than 600 seconds to be scheduled", RetryAction.DEFAULT),
-    ],
-)
-def test_exit_code_decides_about_the_retry(message: str, action: RetryAction) -> None:
-    assert PodRetries().evaluate(RuntimeError(message), 1, 3).action == action
+def test_airflow_counts_more_retries_than_all_budgets_together(fraud: Pipeline) -> None:
+    operator = pod_step(fraud, "train", inputs=[])
+    assert operator.retries == RETRIES > RESUMES + ORDINARY + HALVINGS
 
 
-def test_gpu_profile_asks_for_a_gpu(fraud: Pipeline) -> None:
-    operator = pod_step(fraud, "train", inputs=["receipt"], profile="gpu-small")
-    assert operator.container_resources.limits["nvidia.com/gpu"] == "1"
-    assert operator.schedule_timeout_seconds >= 1800
+def test_only_training_has_a_micro_batch_to_halve(fraud: Pipeline) -> None:
+    few = fraud.model_copy(update={"training": fraud.training.model_copy(update={"micro_batch_rows": 64})})
+    budgets = [pod_step(p, s, inputs=[]).retry_policy.budgets for p, s in ((fraud, "train"), (few, "train"))]
+    assert [budget[Action.HALVE] for budget in budgets] == [3, 1]
+    assert pod_step(fraud, "evaluate", inputs=[]).retry_policy.budgets[Action.HALVE] == 0
 
 
-def test_pod_names_credentials_by_reference_only(fraud: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-    operator = pod_step(fraud, "train", inputs=["receipt"])
-    assert "hunter2" not in str(operator.env_vars) + str(operator.arguments)
-    assert [source.secret_ref.name for source in operator.env_from] == ["evergreen-lake"]
+def test_task_waits_longer_than_its_pod_may_take(fraud: Pipeline) -> None:
+    operator = pod_step(fraud, "train", inputs=[], profile="gpu-small")
+    profile = read_profile("gpu-small")
+    assert operator.execution_timeout > timedelta(seconds=profile.deadline_seconds + profile.schedule_timeout_seconds)
 
 
-def test_unknown_profile_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match="cpu-small"):
-        read_profile("tpu-huge")
-    assert "cpu-small" in profile_names()
+def test_chosen_profile_keeps_what_says_whose_pod_it_is(fraud: Pipeline) -> None:
+    operator = pod_step(fraud, "train", inputs=[])
+    before, limit = operator.labels[INSTALLATION], operator.execution_timeout
+    use_chosen_profile({"params": {"profile": "gpu-small"}, "task": operator})
+    assert operator.labels[INSTALLATION] == before
+    assert operator.execution_timeout > limit
+
+
+def test_pod_is_cared_for_until_its_task_has_failed(fraud: Pipeline) -> None:
+    operator = pod_step(fraud, "train", inputs=[])
+    assert operator.durable
+    assert operator.callbacks == [PodCare]
+    assert operator.annotations == TASK_ANNOTATIONS
+    assert operator.on_failure_callback in (delete_pods, [delete_pods])
+
+
+def test_missing_kubeconfig_spoils_no_failure_callback(
+    fraud: Pipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_KUBECONFIG", "/nowhere/kubeconfig")
+    operator = pod_step(fraud, "train", inputs=[])
+    delete_pods({"task": operator, "ti": SimpleNamespace(dag_id="d", task_id="train", run_id="r")})
+    assert "cannot be looked for" in caplog.text

@@ -31,7 +31,8 @@ def context(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         xcom_push=lambda key, value: pushed.update({key: value}),
         xcom_pull=lambda task_ids, key: pushed[key],
     )
-    return {"ti": instance}
+    pod = SimpleNamespace(metadata=SimpleNamespace(labels={"try_number": "2"}))
+    return {"ti": instance, "task": SimpleNamespace(pod=pod)}
 
 
 @pytest.fixture
@@ -74,6 +75,24 @@ def test_pod_that_left_no_receipt_fails_at_once(lake: Lake, context: dict[str, A
 def test_receipt_of_another_try_does_not_count(lake: Lake, model: Model, context: dict[str, Any]) -> None:
     _prove(lake, model, attempt=1)
     with pytest.raises(AirflowFailException, match="try 2"):
+        require_pod_receipt(context)
+
+
+def test_pod_taken_over_from_a_dead_worker_proves_itself_under_its_own_try(
+    lake: Lake, model: Model, context: dict[str, Any]
+) -> None:
+    context["task"].pod.metadata.labels["try_number"] = "1"
+    _prove(lake, model, attempt=1)
+    require_pod_receipt(context)
+    assert pod_result("train", context)["result"]["Model"]["version"] == model.version
+
+
+def test_receipt_of_the_present_try_does_not_count_for_a_pod_of_another(
+    lake: Lake, model: Model, context: dict[str, Any]
+) -> None:
+    context["task"].pod.metadata.labels["try_number"] = "1"
+    _prove(lake, model, attempt=2)
+    with pytest.raises(AirflowFailException, match="try 1"):
         require_pod_receipt(context)
 
 

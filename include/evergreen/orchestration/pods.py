@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk import RetryDecision, RetryPolicy
 
-from evergreen.errors import EXIT_MEANING, OutOfMemory, TemporaryError
+from evergreen.orchestration.pod_care import INSTALLATION, TASK_ANNOTATIONS, PodCare, delete_pods, installation
+from evergreen.orchestration.pod_retries import HALVINGS, RETRIES, PodRetries
 from evergreen.orchestration.pod_spec import pod_arguments, profile_arguments
-from evergreen.orchestration.profiles import read_profile
+from evergreen.orchestration.profiles import Profile, read_profile
 from evergreen.orchestration.proof import RECEIPT, require_pod_receipt
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Training
 from evergreen.settings import Settings
 
 RUN_TYPE = "{{ 'backfill' if dag_run.run_type == 'backfill' else 'ordinary' }}"
 """Template that tells a step whether its run may move production; the type itself renders as an enum's name."""
-EXIT_LINE = re.compile(r"exit (\d+) \(")
-"""The last line of a step that failed on purpose; the pod's termination message carries it here."""
+IDENTITY = ("evergreen/pipeline", "evergreen/step", INSTALLATION)
+"""Labels that stay when another profile is chosen."""
+FEWEST_ROWS = 32
+"""Micro-batches get no smaller than this: what does not fit then is not the rows."""
+FINISHING = timedelta(minutes=15)
+"""What a pod may take beyond its deadline until its task lets go of it."""
 
 
 def pod_step(
@@ -30,7 +33,9 @@ def pod_step(
 
     `inputs` are templates of upstream receipts' paths. Nothing secret is in the pod's arguments.
     """
-    labels = {"evergreen/pipeline": pipeline.pipeline, "evergreen/step": step}
+    settings = Settings.from_environment()
+    labels = dict(zip(IDENTITY, (pipeline.pipeline, step, installation(settings.lake_url)), strict=True))
+    resources = read_profile(profile or pipeline.training.profile)
     return KubernetesPodOperator(
         task_id=step,
         name=f"{pipeline.pipeline}-{step}".replace("_", "-"),
@@ -44,13 +49,19 @@ def pod_step(
         startup_check_interval_seconds=1,
         base_container_status_polling_interval=0.5,
         termination_grace_period=30,
-        retries=3,
+        durable=True,
+        annotations=TASK_ANNOTATIONS,
+        callbacks=PodCare,
+        retries=RETRIES,
         retry_delay=timedelta(seconds=10),
-        retry_policy=PodRetries(),
-        post_execute=require_pod_receipt,
-        pool="gpu",
+        retry_exponential_backoff=False,
+        retry_policy=PodRetries(halvings=_halvings(pipeline.training) if step == "train" else 0),
         pre_execute=use_chosen_profile,
-        **pod_arguments(Settings.from_environment(), read_profile(profile or pipeline.training.profile), labels),
+        post_execute=require_pod_receipt,
+        on_failure_callback=delete_pods,
+        execution_timeout=_time_limit(resources),
+        pool="gpu",
+        **pod_arguments(settings, resources, labels),
     )
 
 
@@ -63,24 +74,22 @@ def use_chosen_profile(context: Mapping[str, Any]) -> None:
     """Gives the pod the resource profile of the trigger form, when one was chosen there."""
     chosen = context["params"].get("profile")
     if chosen:
-        task = context["task"]
-        identity = {name: task.labels[name] for name in ("evergreen/pipeline", "evergreen/step")}
-        for name, value in profile_arguments(read_profile(chosen), identity).items():
+        task, profile = context["task"], read_profile(chosen)
+        labels = {name: task.labels[name] for name in IDENTITY}
+        for name, value in profile_arguments(profile, labels).items():
             setattr(task, name, value)
+        task.execution_timeout = _time_limit(profile)
 
 
-class PodRetries(RetryPolicy):
-    """Fails at once what the exit code says no retry can mend; retries the rest."""
+def _time_limit(profile: Profile) -> timedelta:
+    """How long one try may take in all: waiting for a node, starting, and the pod's own deadline."""
+    return timedelta(seconds=2 * profile.schedule_timeout_seconds + profile.deadline_seconds) + FINISHING
 
-    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
-        """The decision for a failed pod, from the exit code in its last line."""
-        found = EXIT_LINE.search(str(exception))
-        code = int(found[1]) if found else None
-        if code not in EXIT_MEANING:
-            return RetryDecision.default()
-        if code in (OutOfMemory.exit_code, TemporaryError.exit_code):
-            return RetryDecision.retry(reason=EXIT_MEANING[code])
-        return RetryDecision.fail(reason=EXIT_MEANING[code])
+
+def _halvings(training: Training) -> int:
+    """How often the micro-batch may be halved."""
+    rows = training.micro_batch_rows or training.batch_rows
+    return min(HALVINGS, max(0, (rows // FEWEST_ROWS).bit_length() - 1))
 
 
 def _identity(pipeline: Pipeline) -> list[str]:

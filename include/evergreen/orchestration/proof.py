@@ -49,7 +49,7 @@ class Stage:
 
     @cached_property
     def lake(self) -> Lake:
-        return _lake()
+        return open_lake()
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -141,16 +141,17 @@ def is_backfill(context: Mapping[str, Any]) -> bool:
 
 
 def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
-    """Nothing, when the pod of this try left a receipt whose outputs verify; otherwise the task fails.
+    """Nothing, when the pod this try waited for left a receipt whose outputs verify; otherwise the task fails.
 
-    Given to KubernetesPodOperator as `post_execute`, so that exit code 0 alone is never green.
+    Given to KubernetesPodOperator as `post_execute`, so that exit code 0 alone is never green. A pod that was taken
+    over from a try whose worker died proves itself under the number of that try, which its label tells.
     """
     from evergreen.lake.receipts import receipt_path, require_receipt
 
-    who = identity(context)
+    who = identity(context) | {"attempt": _attempt_of_pod(context)}
     pipeline = pipeline_of(context)
     try:
-        receipt = require_receipt(_lake(), pipeline, **who)
+        receipt = require_receipt(open_lake(), pipeline, **who)
     except EvergreenError as error:
         if error.retryable:
             raise
@@ -159,13 +160,19 @@ def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
     logger.info("Receipt of %s verified: %d objects", receipt.task, len(receipt.objects))
 
 
+def _attempt_of_pod(context: Mapping[str, Any]) -> int:
+    """The try that made the pod this try waited for; this very one when the operator no longer knows a pod."""
+    pod = context["task"].pod
+    return int(pod.metadata.labels["try_number"]) if pod else int(context["ti"].try_number)
+
+
 def pod_result(task: str, context: Mapping[str, Any]) -> Proven:
     """What the pod task `task` of this run finished with; its outputs are verified once more."""
     from evergreen.lake.receipts import verify_outputs
 
     path = context["ti"].xcom_pull(task_ids=task, key=RECEIPT)
-    receipt = Receipt.from_json(_lake().objects.get(path))
-    verify_outputs(_lake(), receipt)
+    receipt = Receipt.from_json(open_lake().objects.get(path))
+    verify_outputs(open_lake(), receipt)
     return {"receipt": path, "result": receipt.result}
 
 
@@ -178,7 +185,8 @@ def _announce(context: Mapping[str, Any], path: str) -> None:
     context["ti"].xcom_push(key=RECEIPT, value=path)
 
 
-def _lake() -> Lake:
+def open_lake() -> Lake:
+    """The installation's lake."""
     from evergreen.lake.lake import Lake
 
     settings = Settings.from_environment()
