@@ -183,6 +183,8 @@ class Evaluation(Artifact):
     difference: Estimate | None = None
     """Average precision, candidate minus champion, paired bootstrap."""
     slice_differences: dict[str, Estimate] = {}
+    importance: dict[str, float] = {}
+    """Feature -> average precision lost when its values are shuffled, the most important first."""
     champion_saw_holdout: bool = False
 
 
@@ -284,7 +286,9 @@ class Receipt(Artifact):
     seconds: float = Field(ge=0)
     peak_memory_bytes: int = Field(ge=0)
     cost: float = Field(default=0.0, ge=0)
-    """In the price book's currency; 0 without one."""
+    """In the price book's currency: seconds times the profile's price; 0 without one."""
+    energy_watt_hours: float = Field(default=0.0, ge=0)
+    """An estimate: seconds times the profile's watts; 0 without one."""
 
 
 def artifact_kind(name: str) -> type[Artifact]:

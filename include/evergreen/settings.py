@@ -52,6 +52,10 @@ class Settings:
     """Image of training and evaluation pods."""
     code_version: str
     """Version of the code, written on every receipt."""
+    price_per_hour: float = 0.0
+    """Price of an hour in this pod, from its resource profile."""
+    watts: float = 0.0
+    """Power this pod is taken to draw, from its resource profile."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -76,6 +80,8 @@ class Settings:
             cluster_port=_port(environment, "EVERGREEN_CLUSTER_PORT", 6445),
             trainer_image=environment.get("EVERGREEN_TRAINER_IMAGE", f"evergreen-trainer:{VERSION}"),
             code_version=environment.get("EVERGREEN_CODE_VERSION", VERSION),
+            price_per_hour=float(environment.get("EVERGREEN_PRICE_PER_HOUR", 0)),
+            watts=float(environment.get("EVERGREEN_WATTS", 0)),
         )
 
 

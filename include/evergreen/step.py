@@ -145,10 +145,22 @@ def evaluate(**options: Any) -> None:
     def work(step: Step) -> Artifact:
         from evergreen.evaluation.evaluate import evaluate as evaluate_model
 
-        champion = step.take(Model, "Champion") if "Champion" in step.proven else None
-        return evaluate_model(step.pipeline, step.take(Model), step.take(TrainingSet), step.lake, champion=champion)
+        return evaluate_model(
+            step.pipeline,
+            step.take(Model),
+            step.take(TrainingSet),
+            step.lake,
+            champion=step.take(Model, "Champion") if "Champion" in step.proven else None,
+            trained=_training_receipt(step.lake, options["inputs"]),
+        )
 
     run_step(work, **options)
+
+
+def _training_receipt(lake: Lake, inputs: tuple[str, ...]) -> Receipt | None:
+    """The receipt of the training among the inputs."""
+    receipts = (Receipt.from_json(lake.objects.get(path)) for path in inputs)
+    return next((receipt for receipt in receipts if "Model" in receipt.result), None)
 
 
 def _halved(training: Training, rows: int | None, halvings: int) -> int | None:
@@ -246,6 +258,7 @@ def _proven(lake: Lake, inputs: tuple[str, ...]) -> dict[str, object]:
 def _receipt(
     step: Step, artifacts: Mapping[str, Artifact], inputs: tuple[str, ...], reused: str | None = None
 ) -> Receipt:
+    seconds = (datetime.now(UTC) - step.started_at).total_seconds()
     return Receipt(
         pipeline=step.pipeline.pipeline,
         run=step.run,
@@ -263,7 +276,9 @@ def _receipt(
         image=step.settings.trainer_image,
         seed=next((artifact.seed for artifact in artifacts.values() if isinstance(artifact, Model)), None),
         started_at=step.started_at,
-        seconds=(datetime.now(UTC) - step.started_at).total_seconds(),
+        seconds=seconds,
+        cost=seconds / 3600 * step.settings.price_per_hour,
+        energy_watt_hours=seconds / 3600 * step.settings.watts,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         reused=reused,
     )

@@ -186,7 +186,7 @@ def test_report_is_one_page_without_scripts_or_outside_links(
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|@import|url\((?!#)""", page)
     assert "Does not pass the gate" in page  # as one slice is worse
     pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(pictures) == 2
+    assert len(pictures) == 3  # curves, slices, importance
     for picture in pictures:
         ElementTree.fromstring(picture)  # noqa: S314 our own
     assert f"{model.version}" in page

@@ -10,9 +10,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from evergreen.artifacts import Estimate, Evaluation, Model, TrainingSet
+from evergreen.artifacts import Estimate, Evaluation, Model, Receipt, TrainingSet
 from evergreen.evaluation.bootstrap import Sampled, bootstrap
-from evergreen.evaluation.holdout import Holdout, score_holdout
+from evergreen.evaluation.holdout import Holdout, holdout_file, score_holdout
+from evergreen.evaluation.importance import permutation_importance
+from evergreen.evaluation.learning import read_learning
 from evergreen.evaluation.metrics import Calibration, Integers, Ranking, Statistic
 from evergreen.evaluation.overlap import saw_holdout
 from evergreen.evaluation.report import publish_report
@@ -28,16 +30,23 @@ REVIEW_SHARE = 0.01
 
 
 def evaluate(
-    pipeline: Pipeline, model: Model, training_set: TrainingSet, lake: Lake, *, champion: Model | None = None
+    pipeline: Pipeline,
+    model: Model,
+    training_set: TrainingSet,
+    lake: Lake,
+    *,
+    champion: Model | None = None,
+    trained: Receipt | None = None,
 ) -> Evaluation:
     """The evaluation of `model` on the holdout of `training_set`, saved in the lake with a report for people.
 
         evaluations/<pipeline>/<version>/<first 16 digits of the training set>-<champion>.json
         reports/<pipeline>/evaluation/<version>-<first 16 digits of the training set>-<champion>.html
 
-    The same model, champion, training set and spec give the same bytes. A metric that the rows do not
-    define (no positives) is left out, and so is every comparison with a champion that needs features
-    these rows lack. Raises NotFound or IntegrityError for a part or a model that is gone or altered.
+    `trained`, the training's receipt, lets the report say what it took. The same model, champion, training set and
+    spec give the same bytes. A metric that the rows do not define (no positives) is left out, and so is every
+    comparison with a champion that needs features these rows lack. Raises NotFound or IntegrityError for a part or
+    a model that is gone or altered.
     """
     started = time.monotonic()
     holdout = score_holdout(training_set, pipeline.gate.slices, model, champion, lake)
@@ -51,15 +60,21 @@ def evaluate(
         positives=int(np.count_nonzero(holdout.labels)),
         champion=champion.version if champion else None,
         champion_saw_holdout=champion is not None and saw_holdout(champion, training_set, lake),
+        importance=_importance(training_set, model, lake),
         **_measure(holdout, slices, seed=int(training_set.digest[:16], 16)),
     )
     path = evaluation_path(evaluation)
     lake.objects.put(path, evaluation.to_json().encode())
-    publish_report(pipeline, evaluation, holdout, lake)
+    publish_report(pipeline, evaluation, holdout, read_learning(lake, model, trained), lake)
     logger.info(
         "evaluated %s on %d rows in %.1f s: %s", model.version, evaluation.rows, time.monotonic() - started, path
     )
     return evaluation
+
+
+def _importance(training_set: TrainingSet, model: Model, lake: Lake) -> dict[str, float]:
+    with holdout_file(training_set, lake) as path:
+        return permutation_importance(path, model, lake, seed=int(training_set.digest[:16], 16))
 
 
 def _measure(holdout: Holdout, slices: Mapping[str, Integers], *, seed: int) -> dict[str, object]:

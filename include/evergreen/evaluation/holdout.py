@@ -62,7 +62,7 @@ def score_holdout(
     Memory is one batch of features beside the scores. Raises NotFound or IntegrityError for a part or a
     model that is gone or altered, DataError for scores that are no numbers.
     """
-    with _holdout_file(training_set, lake) as file:
+    with holdout_file(training_set, lake) as path, pq.ParquetFile(path) as file:
         scorers = [Scorer.load(lake, model.uri, model.digest)]
         if champion is not None:
             scorers += _scorer_of(champion, file.schema_arrow.names, lake)
@@ -84,12 +84,10 @@ def score_holdout(
 
 
 @contextmanager
-def _holdout_file(training_set: TrainingSet, lake: Lake) -> Iterator[pq.ParquetFile]:
-    with (
-        TemporaryDirectory(prefix="evergreen-evaluate-") as folder,
-        pq.ParquetFile(fetch_part(lake, training_set, "holdout", Path(folder))) as file,
-    ):
-        yield file
+def holdout_file(training_set: TrainingSet, lake: Lake) -> Iterator[Path]:
+    """A verified local copy of the holdout's Parquet file, for as long as the block lasts."""
+    with TemporaryDirectory(prefix="evergreen-evaluate-") as folder:
+        yield fetch_part(lake, training_set, "holdout", Path(folder))
 
 
 def _scorer_of(champion: Model, there: list[str], lake: Lake) -> list[Scorer]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from evergreen.evaluation.holdout import Holdout
+    from evergreen.evaluation.learning import Learning
 
 CANDIDATE_COLOUR = "#15803d"
 CHAMPION_COLOUR = "#9aa5b1"
@@ -63,6 +64,39 @@ def draw_slices(slices: Mapping[str, Estimate]) -> str:
         axes.errorbar(values, at, xerr=reach, fmt="o", color=CANDIDATE_COLOUR, markersize=4, capsize=2)
         axes.axvline(0, color="#cbd5e1", linewidth=1)
         axes.set_yticks(at, [_short(name) for name in names])
+        return _svg(figure)
+
+
+def draw_learning(learning: Learning) -> str:
+    """SVG: loss of the rows drawn and average precision on the validation days, over epochs."""
+    from matplotlib.figure import Figure
+
+    with _styled():
+        figure = Figure(figsize=(9.2, 2.6), layout="constrained")
+        loss, ranking = figure.subplots(1, 2)
+        epochs = [point.epoch for point in learning.curve]
+        loss.plot(epochs, [p.loss for p in learning.curve], color=CANDIDATE_COLOUR, linewidth=1.8)
+        ranking.plot(epochs, [p.average_precision for p in learning.curve], color=CANDIDATE_COLOUR, linewidth=1.8)
+        if learning.best_epoch is not None:
+            ranking.axvline(learning.best_epoch, color="#cbd5e1", linewidth=1, linestyle="--")
+        loss.set(xlabel="epoch", ylabel="training loss")
+        ranking.set(xlabel="epoch", ylabel="validation average precision")
+        return _svg(figure)
+
+
+def draw_importance(importance: Mapping[str, float]) -> str:
+    """SVG: one bar a feature, the twelve most important from above."""
+    from matplotlib.figure import Figure
+
+    names = list(importance)[:MOST_SLICES]
+    with _styled():
+        figure = Figure(figsize=(9.2, 0.7 + 0.26 * len(names)), layout="constrained")
+        axes = figure.add_subplot()
+        at = np.arange(len(names))[::-1]
+        axes.barh(at, [importance[name] for name in names], color=CANDIDATE_COLOUR, height=0.6)
+        axes.axvline(0, color="#cbd5e1", linewidth=1)
+        axes.set_yticks(at, [_short(name) for name in names])
+        axes.set(xlabel="average precision lost when shuffled")
         return _svg(figure)
 
 

@@ -1,0 +1,41 @@
+"""How a model came to be, for its report: the curve it learned by and what that took."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from evergreen.artifacts import Model, Receipt
+from evergreen.lake.lake import Lake
+from evergreen.training.model_files import read_manifest, read_model_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One epoch of the curve."""
+
+    epoch: int
+    loss: float
+    average_precision: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """The curve, empty for a trainer that keeps none, and the training's receipt, if it is known."""
+
+    curve: tuple[Point, ...]
+    best_epoch: int | None
+    trained: Receipt | None
+
+
+def read_learning(lake: Lake, model: Model, trained: Receipt | None) -> Learning:
+    """What `metrics.json` of the model tells; IntegrityError when it is not the recorded one."""
+    manifest = read_manifest(lake, model.uri, model.digest)
+    if "metrics.json" not in manifest:
+        return Learning(curve=(), best_epoch=None, trained=trained)
+    metrics = json.loads(read_model_file(lake, model.uri, "metrics.json", manifest))
+    curve = tuple(
+        Point(epoch=p["epoch"], loss=p["loss"], average_precision=p["average_precision"])
+        for p in metrics.get("curve", ())
+    )
+    return Learning(curve=curve, best_epoch=metrics.get("best_epoch"), trained=trained)
