@@ -20,6 +20,7 @@ RUN_TYPE = "{{ 'backfill' if dag_run.run_type == 'backfill' else 'ordinary' }}"
 """Template that tells a step whether its run may move production; the type itself renders as an enum's name."""
 IDENTITY = ("evergreen/pipeline", "evergreen/step", INSTALLATION)
 """Labels that stay when another profile is chosen."""
+STEP = ("python", "-m", "evergreen.step")
 FEWEST_ROWS = 32
 """Micro-batches get no smaller than this: what does not fit then is not the rows."""
 FINISHING = timedelta(minutes=15)
@@ -39,7 +40,7 @@ def pod_step(
     return KubernetesPodOperator(
         task_id=step,
         name=f"{pipeline.pipeline}-{step}".replace("_", "-"),
-        cmds=["python", "-m", "evergreen.step", step],
+        cmds=[*_command(pipeline.training, step), step],
         arguments=[*_identity(pipeline), *_repeated("--inputs", inputs), *options],
         do_xcom_push=False,
         log_pod_spec_on_failure=False,
@@ -61,7 +62,7 @@ def pod_step(
         on_failure_callback=delete_pods,
         execution_timeout=_time_limit(resources),
         pool="gpu",
-        **pod_arguments(settings, resources, labels),
+        **pod_arguments(settings, resources, labels) | _own_image(pipeline.training, step),
     )
 
 
@@ -79,6 +80,15 @@ def use_chosen_profile(context: Mapping[str, Any]) -> None:
         for name, value in profile_arguments(profile, labels).items():
             setattr(task, name, value)
         task.execution_timeout = _time_limit(profile)
+
+
+def _command(training: Training, step: str) -> tuple[str, ...]:
+    """Only training is another framework's business: evaluation reads the ONNX graph alone."""
+    return training.command if step == "train" else STEP
+
+
+def _own_image(training: Training, step: str) -> dict[str, str]:
+    return {"image": training.image} if training.image and step == "train" else {}
 
 
 def _time_limit(profile: Profile) -> timedelta:
