@@ -42,9 +42,18 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
-# Recompile the lock after changing pyproject.toml; torch stays at the pinned release on every index.
+# Recompile the locks after changing pyproject.toml: one of everything, and a part of it for each image. torch stays at
+# the pinned release on every index; the CUDA libraries of its Linux build are held by a constraint, so that the CPU
+# build does not bring 2.7 GB it cannot use.
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header --no-emit-find-links --no-emit-index-url
+CUDA := ^(nvidia-|cuda-|triton=)
+
 lock:
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --extra test --python-version 3.11 --no-annotate --no-header \
-		--no-emit-find-links --no-emit-index-url pyproject.toml --output-file requirements.txt
+	$(COMPILE) --all-extras pyproject.toml --output-file requirements.txt
 	sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' requirements.txt
+	$(COMPILE) --extra serving --constraint requirements.txt pyproject.toml --output-file docker/serving/requirements.txt
+	$(COMPILE) --extra airflow --constraint requirements.txt pyproject.toml --output-file docker/airflow/requirements.txt
+	$(COMPILE) --extra training --constraint requirements.txt pyproject.toml --output-file docker/trainer/requirements.txt
+	grep -E '$(CUDA)' docker/trainer/requirements.txt > docker/trainer/cuda.txt
+	sed -i -E '/$(CUDA)/d' docker/trainer/requirements.txt
