@@ -35,8 +35,8 @@ INGEST = "fraud.ingest_data"
 LAST = datetime.now(UTC).date() - timedelta(days=1)
 FIRST = LAST - timedelta(days=35)
 MONTH = days_between(FIRST, FIRST + timedelta(days=29))
-WEEK = days_between(FIRST + timedelta(days=30), LAST)
-"""Days for the test that kills a worker, after the month."""
+WEEK = days_between(FIRST + timedelta(days=30), LAST - timedelta(days=1))
+"""Days for the test that kills a worker, after the month and without the last day, which its schedule may ingest."""
 # A worker's death is noticed sooner than the 60 s that ship, so that the test waits less.
 IMPATIENCE = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
 
@@ -117,8 +117,9 @@ def test_two_workers_share_a_backfill_of_thirty_days(
     assert set(taken) == set(workers)
     assert min(taken.values()) >= len(MONTH) // 2, "both workers did a good part of the ninety tasks"
     expected = _done_by_hand(fraud, installation.source_url, MONTH, Lake((tmp_path / "by_hand").as_uri()))
-    assert _clean_digests(installation.lake) == expected
-    assert _commits(installation.lake) == len(MONTH), "no day was written twice"
+    found = _clean_digests(installation.lake)
+    assert {day: found[day] for day in MONTH} == expected
+    assert _commits(installation.lake) == len(found), "no day was written twice"
     assert sum(_verified_receipts(installation.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(MONTH)
 
 
@@ -130,7 +131,7 @@ def test_backfill_goes_on_when_a_worker_is_killed(installation: CeleryInstallati
     runs = _finished(installation, started, len(WEEK))
     assert [run["partition_key"] for run in runs] == [day.isoformat() for day in WEEK]
     assert set(tasks_taken(installation.broker_url)) == {"one"}
-    assert {day.day for day in installation.lake.table("clean", "fraud").days()} == {*MONTH, *WEEK}
+    assert set(_clean_digests(installation.lake)) >= {*MONTH, *WEEK}
     assert sum(_verified_receipts(installation.lake, str(run["dag_run_id"])) for run in runs) >= 3 * len(WEEK)
     assert _second_tries(installation, runs), "something was running where the power went off"
 

@@ -126,11 +126,12 @@ def _file() -> Path:
 
 
 def _profiles() -> dict[str, Profile]:
-    return _read(_file())
+    return read_profiles(_file())
 
 
 @cache
-def _read(path: Path) -> dict[str, Profile]:
+def read_profiles(path: Path) -> dict[str, Profile]:
+    """The profiles in the file at `path` by name; ConfigurationError naming file and line of what is wrong."""
     node = _compose(path)
     try:
         return TypeAdapter(dict[str, Profile]).validate_python(yaml.safe_load(path.read_text()))
