@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -62,7 +63,12 @@ class Lake:
 
     @cached_property
     def _storage_options(self) -> dict[str, str]:
-        return S3Options.from_variables(self.options).for_tables(self.options) if self.url.startswith("s3:") else {}
+        if not self.url.startswith("s3://"):
+            return {}
+        options = S3Options.from_variables(self.options)
+        if options.ca_bundle:  # deltalake takes the authorities to trust from this variable alone
+            os.environ.setdefault("SSL_CERT_FILE", options.ca_bundle)
+        return options.for_tables(self.options)
 
     def read(
         self,

@@ -79,12 +79,15 @@ CAUSES = (
     ),
 )
 TROUBLES = (
-    (("SlowDown", "503", "ServiceUnavailable"), "a server that is overloaded (503)"),
-    (("timed out", "timeout"), "no answer in time"),
-    (("NameResolutionError", "dns error"), "a host name that does not resolve"),
     (("refused",), "connection refused"),
-    (("500", "502", "504", "InternalError"), "an error of the server's own"),
-    (("Broken pipe", "reset", "aborted", "IncompleteRead", "connection closed"), "a connection cut in the middle"),
+    (("NameResolutionError", "dns error"), "a host name that does not resolve"),
+    (("SlowDown", "503 Service", "code 503", "code: 503"), "a server that is overloaded (503)"),
+    (
+        ("InternalError", "500 Internal", "502 Bad", "504 Gateway", "code 50", "code: 50"),
+        "an error of the server's own",
+    ),
+    (("timed out",), "no answer in time"),
+    (("Broken pipe", "reset", "aborted", "IncompleteRead", "closed"), "a connection cut in the middle"),
 )
 
 

@@ -31,7 +31,7 @@ from evergreen.errors import ConfigurationError, Conflict, NotFound
 from evergreen.lake.delta_errors import delta_errors
 from evergreen.lake.objects import Objects, file_digest, require_digest, unavailable
 
-COMMIT_TRIES = 12
+COMMIT_TRIES = 25
 CHECKPOINT_EVERY_COMMITS = 20
 DAY = pa.field("day", pa.date32())
 Batches: TypeAlias = pa.Table | pa.RecordBatchReader
