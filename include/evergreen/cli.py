@@ -91,6 +91,29 @@ def status(as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def doctor(as_json: bool) -> None:
+    """Look at cluster, lake, database, images and services: what works, and how to mend what does not."""
+    from evergreen.doctor import report
+    from evergreen.doctor.examination import examine
+    from evergreen.doctor.parts import PARTS
+    from evergreen.doctor.secrecy import without_secrets
+
+    settings = _settings()
+    progress = Console(stderr=True).status("Looking at everything side by side")
+    with progress:
+        found = examine(settings, PARTS, lambda names: progress.update(f"Looking at {', '.join(names)}"))
+    checks = without_secrets(found, settings)
+    if as_json:
+        click.echo(json.dumps(report.as_json(checks)))
+    else:
+        console.print(report.as_table(checks))
+        console.print(report.summary(checks))
+    if not report.healthy(checks):
+        sys.exit(1)
+
+
+@main.command()
 @click.argument("pipeline")
 def history(pipeline: str) -> None:
     """Everything that ever served, oldest first, with who and why."""
