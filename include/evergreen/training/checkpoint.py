@@ -1,6 +1,6 @@
-"""Checkpoints in the lake: after each epoch and when a run is stopped, the last two kept, each with its digest in front.
+"""Checkpoints in the lake, after each epoch and when a run is stopped: the last two, each with its digest in front.
 
-    checkpoints/<pipeline>/<training set>-<recipe>/epoch-<N>[.<batches>].ckpt = SHA-256 of the rest (32 bytes), safetensors
+    checkpoints/<pipeline>/<training set>-<recipe>/epoch-<N>[.<batches>].ckpt = SHA-256 of the rest, safetensors
 
 Only runs that would make the same model share a folder.
 """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 from evergreen.errors import DataError
 from evergreen.training.scorer import Signature, numeric_matrix
@@ -36,6 +39,12 @@ class Examples:
         """Rows with label 1."""
         return int(self.labels.sum())
 
+    def take(self, positions: npt.NDArray[np.int64]) -> Examples:
+        """The rows at `positions`, in that order."""
+        return Examples(
+            numeric=self.numeric[positions], categorical=self.categorical[positions], labels=self.labels[positions]
+        )
+
 
 def read_examples(path: Path, signature: Signature) -> Examples:
     """The rows of the Parquet file `path`; DataError when a column is absent or the labels cannot be learned from."""
@@ -43,13 +52,63 @@ def read_examples(path: Path, signature: Signature) -> Examples:
     columns = [*signature.numeric, *signature.categorical, LABEL]
     _require_columns(part, columns, pl.read_parquet_schema(path))
     frame = pl.read_parquet(path, columns=columns)
-    labels = frame[LABEL]
-    _require_both_classes(part, labels)
+    _require_both_classes(part, _counts(frame[LABEL]))
+    return _examples(frame, signature)
+
+
+def scan_examples(path: Path, signature: Signature, rows_at_once: int = 65536) -> Iterator[Examples]:
+    """The rows of the Parquet file `path` in order, never more than `rows_at_once` of them in memory."""
+    columns = [*signature.numeric, *signature.categorical, LABEL]
+    _require_columns(path.stem, columns, pl.read_parquet_schema(path))
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(rows_at_once, columns=columns, use_threads=False):
+            frame = pl.DataFrame(pl.from_arrow(batch))
+            yield _examples(frame, signature)
+
+
+def count_labels(path: Path) -> Counter[int | None]:
+    """Rows by label, read by batches; DataError when the labels cannot be learned from."""
+    _require_columns(path.stem, [LABEL], pl.read_parquet_schema(path))
+    counts: Counter[int | None] = Counter()
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(1 << 20, columns=[LABEL]):
+            counts += _counts(pl.Series(batch[LABEL]))
+    _require_both_classes(path.stem, counts)
+    return counts
+
+
+def spaced(rows: int, wanted: int) -> npt.NDArray[np.int64]:
+    """int64 [min(rows, wanted)]: positions evenly spaced over `rows`."""
+    return np.arange(min(rows, wanted), dtype=np.int64) * rows // min(rows, wanted)
+
+
+def sample_examples(path: Path, signature: Signature, positions: npt.NDArray[np.int64]) -> Examples:
+    """The rows of the Parquet file `path` at `positions`, which ascend; DataError when they hold one class alone."""
+    begin, parts = 0, []
+    for examples in scan_examples(path, signature):
+        first, last = np.searchsorted(positions, (begin, begin + examples.rows))
+        parts.append(examples.take(positions[first:last] - begin))
+        begin += examples.rows
+    sample = Examples(
+        numeric=np.concatenate([part.numeric for part in parts]),
+        categorical=pl.concat([part.categorical for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+    )
+    _require_both_classes(f"{path.stem} sample", _counts(pl.Series(sample.labels).cast(pl.Int8)))
+    return sample
+
+
+def _examples(frame: pl.DataFrame, signature: Signature) -> Examples:
     return Examples(
         numeric=numeric_matrix(frame, signature.numeric),
         categorical=frame.select(pl.col(signature.categorical).cast(pl.String).fill_null("")),
-        labels=labels.cast(pl.Float32).to_numpy(),
+        labels=frame[LABEL].cast(pl.Float32).to_numpy(),
     )
+
+
+def _counts(labels: pl.Series) -> Counter[int | None]:
+    values, counts = labels.value_counts()
+    return Counter(dict(zip(values.to_list(), counts.to_list(), strict=True)))
 
 
 def _require_columns(part: str, wanted: list[str], found: dict[str, pl.DataType]) -> None:
@@ -63,12 +122,12 @@ def _require_columns(part: str, wanted: list[str], found: dict[str, pl.DataType]
         )
 
 
-def _require_both_classes(part: str, labels: pl.Series) -> None:
-    values = labels.unique().sort().to_list()
+def _require_both_classes(part: str, counts: Counter[int | None]) -> None:
+    values = sorted(counts, key=lambda value: (value is not None, value))
     if values != [0, 1]:
         raise DataError(
             f"Labels of the {part} part",
-            found=f"the values {values} in {labels.len()} rows",
+            found=f"the values {values} in {counts.total()} rows",
             wanted="both 0 and 1, and nothing else",
             remedy="Lengthen training.window_days or training.validation_days, or check the table of labels.",
         )

@@ -155,8 +155,12 @@ def score(network: TabularNetwork, rows: Source, rows_at_once: int | None = None
     """float64 [B]: the network's logit for each row, without dropout."""
     size = min(rows_at_once or SCORED_AT_ONCE, SCORED_AT_ONCE)
     with torch.inference_mode():
-        parts = [network(some.values, some.indices) for some in rows.slices(size)]
-    return torch.cat(parts).double().cpu().numpy()
+        logits = torch.empty(rows.num_rows, device=next(network.buffers()).device)
+        at = 0
+        for some in rows.slices(size):
+            logits[at : at + some.num_rows] = network(some.values, some.indices)
+            at += some.num_rows
+    return logits.double().cpu().numpy()
 
 
 def _seed(seed: int, epoch: int) -> int:

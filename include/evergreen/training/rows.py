@@ -57,6 +57,10 @@ class Source(Protocol):
     """Labelled rows that epochs are drawn from, wherever they lie."""
 
     @property
+    def num_rows(self) -> int:
+        """B."""
+
+    @property
     def labels(self) -> npt.NDArray[np.float32]:
         """[B], 0 or 1."""
 

@@ -12,24 +12,25 @@ import torch
 from safetensors.torch import save_file
 
 from evergreen.artifacts import Model, TrainingSet
-from evergreen.features.training_set import Part, fetch_part
+from evergreen.features.training_set import fetch_part
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline, Training
 from evergreen.training.calibration import Calibration, fit_calibration
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
-from evergreen.training.dataset import Examples, read_examples
+from evergreen.training.dataset import Examples
 from evergreen.training.devices import DTYPES, choose_device, memory_errors, repeatable
-from evergreen.training.encoders import Encoded, Encoders, fit_encoders, warn_of_constants
+from evergreen.training.encoders import Encoders, warn_of_constants
 from evergreen.training.export import build_graph, require_equal
 from evergreen.training.interruption import Interruption, interruptible
 from evergreen.training.loop import Fit, score
 from evergreen.training.model_files import store_model
 from evergreen.training.network import TabularNetwork
+from evergreen.training.prepared import Prepared, larger_than_memory, prepare, prepare_shards
 from evergreen.training.recipe import Recipe
 from evergreen.training.report import Metrics, measure
 from evergreen.training.rows import Rows, drawn_share
-from evergreen.training.scorer import Signature, categorical_matrix
+from evergreen.training.scorer import categorical_matrix
 from evergreen.training.state import EpochResult, TrainingState, fingerprint
 from evergreen.training.strategy import Alone
 
@@ -84,8 +85,7 @@ def train(
         memory_errors(batch_rows=rows_at_once),
         repeatable(seed=recipe.training.seed, threads=recipe.training.threads, device=device),
     ):
-        train_part = _read(lake, training_set, "train", recipe.features, work)
-        validation = _read(lake, training_set, "validation", recipe.features, work)
+        prepared = _prepare(lake, training_set, recipe, device, work)
         run = Run(
             recipe=recipe,
             device=device,
@@ -93,8 +93,8 @@ def train(
             interruption=interruption,
             on_progress=on_progress,
         )
-        fitted = _fit(train_part, validation, run)
-        _write(folder, fitted, validation, recipe)
+        fitted = _fit(prepared, run)
+        _write(folder, fitted, prepared.checked, recipe)
         (folder / "card.md").write_text(model_card(pipeline, training_set, recipe, fitted.metrics))
         interruption.check()
     model = store_model(
@@ -110,48 +110,51 @@ def train(
     return model
 
 
-def _read(lake: Lake, training_set: TrainingSet, part: Part, features: Signature, work: Path) -> Examples:
-    path = fetch_part(lake, training_set, part, work)
-    examples = read_examples(path, features)
-    path.unlink()
-    return examples
+def _prepare(lake: Lake, training_set: TrainingSet, recipe: Recipe, device: torch.device, work: Path) -> Prepared:
+    train = fetch_part(lake, training_set, "train", work)
+    validation = fetch_part(lake, training_set, "validation", work)
+    if larger_than_memory((train, validation), recipe.training):
+        prepared = prepare_shards(train, validation, recipe.features, recipe.training, device, work / "shards")
+    else:
+        prepared = prepare(train, validation, recipe.features, device)
+    train.unlink()
+    validation.unlink()
+    return prepared
 
 
-def _fit(train: Examples, validation: Examples, run: Run) -> Fitted:
-    training = run.recipe.training
-    encoders, encoded = fit_encoders(train)
+def _fit(prepared: Prepared, run: Run) -> Fitted:
+    training, encoders = run.recipe.training, prepared.encoders
     warn_of_constants(encoders, run.recipe.features.numeric)
-    taught, checked = Rows.on(run.device, encoded), Rows.on(run.device, encoders.encode(validation))
-    network = _start(encoders, encoded, training, run.device)
+    network = _start(prepared, training, run.device)
     strategy = Alone(network, precision=DTYPES[training.precision])
     state = TrainingState(strategy.network, training, architecture=fingerprint(network))
-    logger.info("training on %d rows (%d positive), validating on %d", train.rows, train.positives, validation.rows)
+    logger.info("training on %d rows (%d positive)", prepared.negatives + prepared.positives, prepared.positives)
     run.checkpoints.resume(state)
     whole = copy.deepcopy(network).requires_grad_(False)
     Fit(
         state=state,
         network=whole,
         strategy=strategy,
-        train=taught,
-        validation=checked,
+        train=prepared.train,
+        validation=prepared.validation,
         training=training,
         checkpoints=run.checkpoints,
         interruption=run.interruption,
         on_progress=run.on_progress,
     ).run()
     whole.load_state_dict(strategy.whole(state.best), strict=False)
-    logits = score(whole, checked, training.micro_batch_rows)
-    calibration = fit_calibration(logits, validation.labels)
-    metrics = measure(state, calibration, validation.labels, calibration.probability(logits))
+    labels = prepared.validation.labels
+    logits = score(whole, prepared.validation, training.micro_batch_rows)
+    calibration = fit_calibration(logits, labels)
+    metrics = measure(state, calibration, labels, calibration.probability(logits))
     return Fitted(encoders=encoders, network=whole.cpu(), calibration=calibration, metrics=metrics)
 
 
-def _start(encoders: Encoders, encoded: Encoded, training: Training, device: torch.device) -> TabularNetwork:
+def _start(prepared: Prepared, training: Training, device: torch.device) -> TabularNetwork:
     """The untrained network on `device`."""
-    network = TabularNetwork(encoders, hidden=training.hidden, dropout=training.dropout)
-    negatives = int((encoded.labels == 0).sum())
-    drawn = negatives * drawn_share(negatives, training.negative_share)
-    positives = float(encoded.labels.sum())
+    network = TabularNetwork(prepared.encoders, hidden=training.hidden, dropout=training.dropout)
+    positives = float(prepared.positives)
+    drawn = prepared.negatives * drawn_share(prepared.negatives, training.negative_share)
     network.start_from(positives / (positives + drawn))
     return network.to(device)
 
