@@ -19,11 +19,15 @@ from typing import Any
 import pytest
 import yaml
 
-from evergreen.artifacts import Deployment
+from evergreen.artifacts import Deployment, Model
 from evergreen.deployment.http_serving import HttpServing
 from evergreen.deployment.kubernetes_serving import KubernetesServing
+from evergreen.deployment.rollout import roll_out
 from evergreen.deployment.serving_target import serving_target
 from evergreen.errors import ConfigurationError, DataError, TemporaryError
+from evergreen.lake.deployments import published_deployment
+from evergreen.lake.lake import Lake
+from evergreen.ledger.ledger import Ledger
 from evergreen.settings import Settings
 
 DEPLOYMENT = Deployment(
@@ -48,6 +52,7 @@ class FakePod:
     name: str
     phase: str = "Running"
     version: str = "v7"
+    published: str = "v7"
     scores: tuple[float, ...] = (0.25,)
     refusal: str | None = None
     failure: str | None = None
@@ -75,8 +80,8 @@ class FakePod:
             return {"version": self.version, "predictions": [{"score": score} for score in self.scores]}
         return {
             "version": self.version,
-            "ready": self.version == "v7",
-            "published": "v7",
+            "ready": self.version == self.published,
+            "published": self.published,
             "refusal": self.refusal,
             "errors": [],
         }
@@ -309,6 +314,22 @@ def test_a_kubeconfig_that_will_not_do_is_named(tmp_path: Path, confirm: Confirm
 def test_outside_a_pod_in_cluster_credentials_are_missed() -> None:
     with pytest.raises(ConfigurationError, match="of this pod"):
         KubernetesServing(namespace="serving", kubeconfig=None).confirm(DEPLOYMENT, 60)
+
+
+def test_a_rollout_that_a_replica_refuses_is_undone(
+    api: FakeApi, tmp_path: Path, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
+) -> None:
+    good, bad = registered(2), registered(3)
+    serving = KubernetesServing(namespace="serving", kubeconfig=tmp_path / "kubeconfig")
+    api.pods = [FakePod(name, version=good.version, published=good.version) for name in "ab"]
+    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 10}
+    roll_out(good, serving, ledger, lake, **who)
+    api.pods[1].published, api.pods[1].refusal = bad.version, "digest differs"
+    with pytest.raises(DataError, match=f"http://b: .*{good.version} is published again"):
+        roll_out(bad, serving, ledger, lake, **who)
+    published = published_deployment(lake, "fraud")
+    assert published is not None
+    assert published.to_version == good.version
 
 
 def test_the_settings_choose_the_target(tmp_path: Path) -> None:
