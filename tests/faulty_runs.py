@@ -37,7 +37,7 @@ PROFILES = {
     "absent": SMALL | {"limits": {"memory": "96Mi", "evergreen.test/gpu": "1"}, "schedule_timeout_seconds": 3},
     "impatient": SMALL | {"schedule_timeout_seconds": 3},
 }
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,13 @@ class Faulty:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen([sys.executable, program], env=environment, stdout=log, stderr=log)
 
-    def outcome(self, timeout: float = 300) -> Outcome:
+    def outcome(self, timeout: float = 900) -> Outcome:
         """How the tasks ended, once all have."""
         try:
             self._process.wait(timeout)
         finally:
             self._process.kill()
+            self._process.wait()
         log = self._log.read_text()
         assert "\nENDS " in log, log[-5000:]
         ends = json.loads(log.rpartition("\nENDS ")[2].splitlines()[0])

@@ -298,7 +298,7 @@ def _deleted(facts: Facts) -> Diagnosis | None:
         return None
     return Diagnosis(
         cause=Cause.DELETED,
-        sentence=f"{_pod(facts)} was deleted{_from(facts)} by somebody else while its task waited for it.",
+        sentence=f"{_pod(facts)} was deleted{_from(facts)} by somebody else, by hand or to drain its node.",
         remedy=RESUMES,
     )
 
