@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from kubernetes import client
 from kubernetes.config import new_client_from_config
 
 from evergreen.artifacts import Deployment, Model
@@ -28,7 +29,6 @@ from evergreen.lake.deployments import publish_deployment
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.training.model_files import store_model
-from kubernetes import client
 from manifests import KUBERNETES, Manifest, kubectl, one, render
 
 pytestmark = pytest.mark.cluster
