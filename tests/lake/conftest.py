@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +23,22 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
         return Lake((tmp_path / "lake").as_uri())
     server: S3Server = request.getfixturevalue("s3")
     request.getfixturevalue("bucket")
-    return Lake(f"s3://{BUCKET}/{uuid.uuid4().hex}", server.options)
+    return _in_bucket(server)
 
 
 @pytest.fixture
 def s3_lake(s3: S3Server, bucket: Minio) -> Lake:
     """An empty lake in a bucket."""
-    return Lake(f"s3://{BUCKET}/{uuid.uuid4().hex}", s3.options)
+    return _in_bucket(s3)
+
+
+def _in_bucket(server: S3Server) -> Lake:
+    """A lake of its own, with patience: the server shares its processors with everything else under test."""
+    return Lake(f"s3://{BUCKET}/{uuid.uuid4().hex}", {**server.options, "AWS_TIMEOUT_SECONDS": "40"})
 
 
 @pytest.fixture(scope="session")
-def bucket(s3: S3Server):
+def bucket(s3: S3Server) -> Iterator[Minio]:
     """A client of the server, while the tests' bucket exists; the bucket is emptied in the end."""
     client = s3_client(s3)
     if not client.bucket_exists(BUCKET):

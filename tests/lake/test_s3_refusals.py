@@ -146,3 +146,46 @@ def test_server_without_tls_is_told(s3_lake: Lake, tmp_path: Path) -> None:
     lake = Lake(s3_lake.url, {**s3_lake.options, **QUICK, "AWS_ENDPOINT_URL": endpoint})
     for use in (USES["put"], USES["open table"]):
         assert "does not speak TLS" in str(_raised(use, lake, tmp_path))
+
+
+BODY = bytes(range(256)) * 20_000
+
+
+@pytest.fixture
+def breaking() -> Iterator[tuple[str, list[str]]]:
+    """Endpoint of a server that breaks every answer off after two megabytes, and the ranges it was asked for."""
+    asked: list[str] = []
+
+    class Breaking(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.headers.get('Range')} {self.headers.get('If-Match')}")
+            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+            rest = BODY[start:] if not self.path.endswith("/hopeless") or start == 0 else b""
+            self.send_response(206 if start else 200)
+            self.send_header("ETag", '"v1"')
+            self.send_header("Content-Length", str(len(BODY) - start))
+            self.end_headers()
+            self.wfile.write(rest[: 2 << 20])
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the terminal."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_answer_that_breaks_off_is_taken_up_where_it_broke(breaking: tuple[str, list[str]], tmp_path: Path) -> None:
+    endpoint, asked = breaking
+    lake = Lake("s3://lake", KEYS | QUICK | {"AWS_ENDPOINT_URL": endpoint})
+    lake.objects.fetch("a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == BODY
+    assert asked == ["None None", f'bytes={2 << 20}- "v1"', f'bytes={4 << 20}- "v1"']
+
+
+def test_answer_that_breaks_off_without_another_byte_is_given_up(breaking: tuple[str, list[str]]) -> None:
+    endpoint, asked = breaking
+    with pytest.raises(LakeUnavailable, match="a connection cut in the middle"):
+        Lake("s3://lake", KEYS | QUICK | {"AWS_ENDPOINT_URL": endpoint}).objects.get("hopeless")
+    assert len(asked) == 2

@@ -29,8 +29,8 @@ CAUSES = (
     ),
     Cause(
         marks=("InvalidAccessKeyId",),
-        found="an access key that the server does not know",
-        remedy="Correct AWS_ACCESS_KEY_ID.",
+        found="a key that the server does not know",
+        remedy="Correct AWS_ACCESS_KEY_ID; of an unknown AWS_SSE_KMS_KEY_ID some servers say the same.",
     ),
     Cause(
         marks=("SignatureDoesNotMatch",),

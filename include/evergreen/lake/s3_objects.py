@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,8 @@ from evergreen.lake.fetched_files import FetchedFiles
 from evergreen.lake.objects import CHUNK_BYTES, file_digest, require_digest, unavailable
 from evergreen.lake.s3_errors import s3_error
 from evergreen.lake.s3_options import BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, SILENT_ATTEMPTS, S3Options
+
+logger = logging.getLogger(__name__)
 
 PART_BYTES = 8 << 20
 MOST_PARTS = 10_000  # of one multipart upload, says the S3 API
@@ -125,13 +128,28 @@ class S3Objects:
         return taken.hexdigest()
 
     def _chunks(self, path: str) -> Iterator[bytes]:
+        """The object's bytes; a connection that breaks in the middle is taken up again where it broke.
+
+        A break without a single byte since the last one is final, so that silence costs two time-outs at most.
+        """
+        received, same = 0, {}
         with self._errors(f"Reading {path}", path):
-            response = self._client.get_object(self.bucket, self._key(path))
-            try:
-                yield from response.stream(CHUNK_BYTES)
-            finally:
-                response.close()
-                response.release_conn()
+            while True:
+                start = received
+                response = self._client.get_object(self.bucket, self._key(path), offset=start, request_headers=same)
+                try:
+                    for chunk in response.stream(CHUNK_BYTES):
+                        received += len(chunk)
+                        yield chunk
+                    return
+                except HTTPError as error:
+                    if received == start:
+                        raise
+                    logger.warning("%s broke after %d bytes (%s); reading on", path, received, type(error).__name__)
+                finally:
+                    response.close()
+                    response.release_conn()
+                same = {"If-Match": response.headers["ETag"]}
 
     def _upload(self, path: str, stream: BinaryIO, size_bytes: int) -> None:
         self._client.put_object(
