@@ -48,11 +48,8 @@ def test_a_misspelt_field_would_be_seen() -> None:
 
 def test_the_test_overlays_differ_from_the_base_in_sizes_and_api_versions_only() -> None:
     both = [*rendered("overlays/test/serving"), *rendered("overlays/test/training")]
-    names = {(m["kind"], m["metadata"]["name"]) for m in rendered("base")} - {
-        ("PriorityClass", "evergreen-serving"),
-        ("PriorityClass", "evergreen-training"),
-    }
-    assert {(m["kind"], m["metadata"]["name"]) for m in both} == names
+    kinds = {(m["kind"], m["metadata"]["name"]) for m in rendered("base") if "namespace" in m["metadata"]}
+    assert {(m["kind"], m["metadata"]["name"]) for m in both if "namespace" in m["metadata"]} == kinds
     old = {m["kind"]: m["apiVersion"] for m in both if "beta" in m["apiVersion"]}
     assert old == {"HorizontalPodAutoscaler": "autoscaling/v2beta2", "PodDisruptionBudget": "policy/v1beta1"}
 
@@ -96,8 +93,9 @@ def test_neither_serving_nor_trainer_has_rights_or_a_token() -> None:
 
 
 @pytest.mark.parametrize("folder", INSTALLATIONS)
-def test_rights_name_verbs_and_resources_inside_a_namespace(folder: str) -> None:
-    assert not [m for m in rendered(folder) if m["kind"].startswith("ClusterRole")]
+def test_rights_name_verbs_and_resources_and_end_at_a_namespace_but_for_seeing_nodes(folder: str) -> None:
+    (cluster_wide,) = [m["rules"] for m in rendered(folder) if m["kind"] == "ClusterRole"]
+    assert cluster_wide == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
     rules = [rule for m in rendered(folder) if m["kind"] == "Role" for rule in m["rules"]]
     assert len(rules) == 6
     for rule in rules:
@@ -145,6 +143,28 @@ def test_the_config_map_has_every_spec() -> None:
 @pytest.mark.parametrize("folder", INSTALLATIONS)
 def test_images_are_tagged_by_version(folder: str) -> None:
     assert serving_pod(folder)["spec"]["containers"][0]["image"].endswith(f"evergreen-serving:{VERSION}")
+
+
+def test_airflows_values_name_what_the_manifests_make() -> None:
+    values = yaml.safe_load((KUBERNETES / "airflow-values.yaml").read_text())
+    given = {variable["name"]: variable["value"] for variable in values["env"]}
+    base = rendered("base")
+    assert one(base, "Namespace", given["EVERGREEN_SERVING_NAMESPACE"])
+    assert one(base, "Namespace", given["EVERGREEN_NAMESPACE"])
+    account = one(base, "ServiceAccount", given["EVERGREEN_SERVICE_ACCOUNT"])
+    assert account["metadata"]["namespace"] == given["EVERGREEN_NAMESPACE"]
+    assert given["EVERGREEN_LAKE_URL"] == lake_url("overlays/production")
+    assert given["EVERGREEN_TRAINER_IMAGE"].endswith(f":{VERSION}")
+    assert values["images"]["airflow"]["tag"] == VERSION
+    names = [*given, *(secret["envName"] for secret in values["secret"])]
+    explained = (PROJECT / "docs" / "settings.md").read_text()
+    assert [name for name in names if name.startswith("EVERGREEN_") and f"`{name}`" not in explained] == []
+
+
+def lake_url(folder: str) -> str:
+    (found,) = [m["data"] for m in rendered(folder) if m["metadata"]["name"].startswith("evergreen-serving-")]
+    url: str = found["EVERGREEN_LAKE_URL"]
+    return url
 
 
 @pytest.mark.parametrize("profile", profile_names())

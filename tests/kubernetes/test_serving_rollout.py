@@ -115,7 +115,7 @@ def installation(api: client.ApiClient, kubeconfig: Path, serving_image: str) ->
     lake = Lake((folder / "lake").as_uri())
     core = client.CoreV1Api(api)
     write_kustomization(folder, namespace, serving_image)
-    apply(kubeconfig, KUBERNETES / "base" / "priorities")
+    apply(kubeconfig, KUBERNETES / "base" / "cluster")
     core.create_namespace({"metadata": {"name": namespace}})
     core.create_namespaced_secret(
         namespace, {"metadata": {"name": "evergreen-serving"}, "stringData": {"token": TOKEN}}
