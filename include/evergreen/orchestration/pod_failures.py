@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from evergreen.lake.lake import Lake
-from evergreen.lake.receipts import receipt_path
 from evergreen.orchestration.pod_doctor import Action, Cause
 from evergreen.orchestration.proof import identity, pipeline_of
+
+if TYPE_CHECKING:  # DAG files import this module on every parse
+    from evergreen.lake.lake import Lake
 
 
 class Failure(BaseModel):
@@ -52,5 +53,7 @@ def failures_since(lake: Lake, context: Mapping[str, Any], first_attempt: int) -
 
 
 def _folder(pipeline: str, run: str, task: str) -> str:
+    from evergreen.lake.receipts import receipt_path
+
     beside = receipt_path(pipeline, run, task, 0).rpartition("/")[0]
     return beside.replace("receipts/", "failures/", 1)
