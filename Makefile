@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 # Scripts that start a real Kubernetes and a real S3 server; tests/real_parts.py says what each must do.
 TEST_TOOLS ?= $(wildcard $(abspath ../shared/tools))
 
-.PHONY: demo test test-cluster check stop clean install lock
+.PHONY: demo test test-cluster check stop clean install lock keras
 
 demo: install
 	$(BIN)/evergreen demo
@@ -57,3 +57,12 @@ lock:
 	$(COMPILE) --extra training --constraint requirements.txt pyproject.toml --output-file docker/trainer/requirements.txt
 	grep -E '$(CUDA)' docker/trainer/requirements.txt > docker/trainer/cuda.txt
 	sed -i -E '/$(CUDA)/d' docker/trainer/requirements.txt
+	$(COMPILE) --constraint requirements.txt pyproject.toml docker/keras/requirements.in --output-file docker/keras/requirements.txt
+
+# An environment of its own for the Keras trainer: TensorFlow and torch in one would fight over the processor's threads.
+keras: .venv-keras/installed
+
+.venv-keras/installed: docker/keras/requirements.txt
+	$(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/python -m pip install --quiet --disable-pip-version-check -r docker/keras/requirements.txt
+	@touch .venv-keras/installed

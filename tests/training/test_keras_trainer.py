@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,10 +25,10 @@ INCLUDE = Path(__file__).resolve().parents[2] / "include"
 @pytest.fixture(scope="module")
 def keras_python() -> str:
     """The Python of an environment with docker/keras/requirements.txt."""
-    named = os.environ.get("EVERGREEN_TEST_KERAS")
-    if not named:
-        pytest.skip("EVERGREEN_TEST_KERAS is not set: no Python with Keras and TensorFlow here (see make test-keras)")
-    return named
+    python = INCLUDE.parent / ".venv-keras" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("no .venv-keras with Keras and TensorFlow here: `make keras` makes it")
+    return str(python)
 
 
 @pytest.fixture
