@@ -6,11 +6,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from evergreen.orchestration.pod_care import INSTALLATION, TASK_ANNOTATIONS, delete_pods, installation
 from evergreen.orchestration.pod_doctor import Action, Cause
 from faulty_runs import Faulty, Outcome, Place, faulty, local_place, real_place  # noqa: F401 - fixtures
 
@@ -61,7 +63,7 @@ def test_fault_switch_is_understood_and_acted_upon(
     assert words in failures[0].sentence
     assert switched.ends[step] == (["failed", 1] if action is Action.FAIL else ["success", 2])
     assert f"{failures[0].sentence} {failures[0].remedy}" in switched.log
-    assert step not in [pod.metadata.labels["evergreen/step"] for pod in local_place.pods()]
+    assert step not in [pod.metadata.labels.get("evergreen/step") for pod in local_place.pods()]
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
@@ -91,11 +93,24 @@ def place(request: pytest.FixtureRequest) -> Any:
 def harmed(place: Place, faulty: Callable[..., Faulty]) -> Any:
     """How tasks ended after things that can be done to pods of any cluster."""
     run = faulty(place, [{"step": s, "program": p, "profile": q} for s, (p, q, *_) in ANYWHERE.items()])
+    _leave_behind(place, "of-a-run-that-is-gone", installation(run.lake.url))
+    _leave_behind(place, "of-another-installation", installation("file:///elsewhere"))
     doing = threading.Thread(target=lambda: _delete(place, "deleted"))
     doing.start()
     outcome = run.outcome()
     doing.join()
     return outcome
+
+
+def _leave_behind(place: Place, name: str, owner: str, run_id: str = "manual__gone") -> None:
+    """A pod as an Airflow leaves it whose worker died."""
+    annotations = dict(zip(TASK_ANNOTATIONS, ("fraud.faults", "deleted", run_id), strict=True))
+    container = {"name": "base", "image": place.image, "command": ["python", "-c", "import time; time.sleep(600)"]}
+    pod = {
+        "metadata": {"name": name, "labels": {INSTALLATION: owner}, "annotations": annotations},
+        "spec": {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 0},
+    }
+    place.api.create_namespaced_pod(place.namespace, pod)
 
 
 def _delete(place: Place, step: str) -> None:
@@ -108,7 +123,7 @@ def test_every_end_of_a_pod_is_understood_and_acted_upon(harmed: Outcome, place:
     failures = harmed.failures[step]
     assert (failures[0].cause, failures[0].action) == (cause, action), failures
     assert words in failures[0].sentence
-    assert step not in [pod.metadata.labels["evergreen/step"] for pod in place.pods()]
+    assert step not in [pod.metadata.labels.get("evergreen/step") for pod in place.pods()]
 
 
 def test_only_what_can_be_mended_is_tried_again(harmed: Outcome) -> None:
@@ -119,6 +134,25 @@ def test_only_what_can_be_mended_is_tried_again(harmed: Outcome) -> None:
 def test_ordinary_retries_have_a_budget_of_their_own(harmed: Outcome) -> None:
     assert [failure.action for failure in harmed.failures["crashing"]] == [*[Action.RETRY] * 3, Action.FAIL]
     assert "All 3 retries are used up." in harmed.log
+
+
+def test_next_pod_sweeps_what_tasks_left_behind_but_no_other_installations(harmed: Outcome, place: Place) -> None:
+    assert harmed.ends
+    left = {pod.metadata.name for pod in place.pods()}
+    assert "of-a-run-that-is-gone" not in left
+    assert "of-another-installation" in left
+
+
+def test_task_that_failed_for_good_takes_its_pods_with_it(place: Place) -> None:
+    _leave_behind(place, "of-a-dead-worker", installation("here"), "manual__1")
+    _leave_behind(place, "of-another-run", installation("here"), "manual__2")
+    operator = SimpleNamespace(
+        task_id="deleted", labels={INSTALLATION: installation("here")}, namespace=place.namespace, client=place.api
+    )
+    delete_pods({"task": operator, "ti": SimpleNamespace(dag_id="fraud.faults", task_id="deleted", run_id="manual__1")})
+    left = {pod.metadata.name for pod in place.pods()}
+    assert "of-a-dead-worker" not in left
+    assert "of-another-run" in left
 
 
 @pytest.fixture(scope="module")
