@@ -132,7 +132,8 @@ class S3Objects:
 
         A break without a single byte since the last one is final, so that silence costs two time-outs at most.
         """
-        received, same = 0, {}
+        received = 0
+        same: dict[str, str | list[str] | tuple[str]] = {}  # minio's own type of headers
         with self._errors(f"Reading {path}", path):
             while True:
                 start = received
