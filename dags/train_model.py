@@ -8,6 +8,7 @@ from evergreen.orchestration.pipelines import pipelines
 from evergreen.orchestration.pods import RUN_TYPE, pod_step, receipt_of
 from evergreen.orchestration.profiles import profile_names
 from evergreen.orchestration.schedule import DEFAULT_ARGS, NIGHTLY, day_param, model_asset
+from evergreen.orchestration.search_tasks import CHOSEN, search
 from evergreen.orchestration.train_tasks import (
     build_training_set,
     choose_champion,
@@ -51,7 +52,7 @@ Learns from history as it was known at the end of the as-of day, never later. An
             train = pod_step(
                 pipeline,
                 "train",
-                inputs=[receipt_of("build_training_set")],
+                inputs=[receipt_of("build_training_set"), *([receipt_of(CHOSEN)] if pipeline.search else [])],
                 options=[
                     "--seed",
                     "{{ '' if params.seed is none else params.seed }}",
@@ -70,5 +71,7 @@ Learns from history as it was known at the end of the as-of day, never later. An
             )
         judged = judge_model(pipeline.pipeline)
         published = publish_model.override(outlets=[model_asset(pipeline)])(pipeline.pipeline, judged)
+        if pipeline.search:
+            training_set >> search(pipeline, pipeline.search) >> train
         ready >> training_set >> train >> evaluate >> judged
         training_set >> champion >> evaluate

@@ -19,7 +19,7 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.pipeline_file import read_pipeline
 from evergreen.training.model_files import store_model
-from real_parts import kubeconfig, s3, tools  # noqa: F401 - fixtures of every room
+from real_parts import gpu, kubeconfig, s3, tools  # noqa: F401 - fixtures of every room
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -66,3 +66,9 @@ def _run(script: Path, *arguments: str) -> str:
     done = subprocess.run([str(script), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{script.name} failed:\n{done.stderr[-2000:]}"
     return done.stdout
+
+
+@pytest.fixture(scope="session")
+def gpu(tools: Path, kubeconfig: Path) -> None:
+    """The cluster's node offers a made-up nvidia.com/gpu."""
+    _run(tools / "kube-gpu", "1")

@@ -61,7 +61,8 @@ class Installation:
 
 def variables_of(root: Path) -> dict[str, str]:
     ports = {f"EVERGREEN_{part}_PORT": str(_free_port()) for part in ("AIRFLOW", "SERVING", "CLUSTER")}
-    return ports | {"EVERGREEN_HOME": str(root), "EVERGREEN_PIPELINES": str(root / "pipelines")}
+    folders = {"EVERGREEN_HOME": str(root), "EVERGREEN_PIPELINES": str(root / "pipelines")}
+    return ports | folders | {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60"}
 
 
 def _free_port() -> int:
@@ -90,7 +91,7 @@ def ready_installation(home: Home, variables: dict[str, str]) -> Installation:
     source = parts["AIRFLOW_CONN_FRAUD_SOURCE"]
     write_days(source, SampleConfig(rows_per_day=ROWS_PER_DAY), FIRST, LAST, known_until=end_of(LAST))
     _write_visits(source)
-    lake = Lake(settings.lake_url)
+    lake = Lake(settings.lake_url, settings.lake_options)
     return Installation(home, settings, client, lake, Ledger(settings.database_url), source, variables)
 
 

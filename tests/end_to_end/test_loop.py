@@ -122,6 +122,8 @@ def test_second_pipeline_goes_all_the_way_without_a_line_of_python(installation:
     backfill(installation, "visits.ingest_data", day(0), day(11))
     installation.succeed("train_model", "first", {"day": day(11).isoformat()}, pipeline="visits")
     wait_until(lambda: installation.ledger.current("visits") is not None, "a deployment of visits")
+    tried = [r for r in read_receipts(installation.lake, "visits", "visits.train_model.first") if r.task[:3] == "try"]
+    assert [r.task for r in tried] == [f"try_round_{n}.{i}" for n, count in ((1, 3), (2, 2)) for i in range(count)]
     row = {"visit": "v", "visitor": "p1", "pages": 39, "page": "page1", "event_time": "2026-01-01T00:00:00Z"}
     url = f"{installation.settings.serving_url}/v1/visits/predict"
     wait_until(lambda: httpx.post(url, json={"rows": [row]}).status_code == 200, "an answer")

@@ -45,8 +45,11 @@ def test_killed_worker_leaves_its_pod_to_the_next_try(serving: Installation) -> 
         config.load_kube_config(str(serving.settings.kubeconfig))
         pods = client.CoreV1Api().list_namespaced_pod("default", label_selector="evergreen/step=train").items
         [pod] = [pod for pod in pods if pod.metadata.annotations["evergreen/run-id"] == RUN]
-        [worker] = _processes("airflow worker --", str(_train(serving)["id"]))
-        os.kill(worker.pid, signal.SIGKILL)
+        [runner] = _processes(f"airflow worker -- {_train(serving)['id']}")
+        worker = runner.parent()
+        assert worker is not None
+        for process in (worker, runner):
+            os.kill(process.pid, signal.SIGKILL)
         wait_until(lambda: (_train(serving).get("try_number"), _train(serving).get("state")) == (2, "running"), "try 2")
     finally:
         training.resume()

@@ -16,7 +16,7 @@ from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCal
 from kubernetes.client import CoreV1Api, V1Pod
 from kubernetes.client.exceptions import ApiException
 
-from evergreen.orchestration.pod_doctor import Action
+from evergreen.orchestration.pod_diagnosis import Action
 from evergreen.orchestration.pod_examination import AWAY, QUICK
 from evergreen.orchestration.pod_retries import spent_before
 
@@ -27,6 +27,7 @@ TASK_ANNOTATIONS = {
     "evergreen/dag-id": "{{ ti.dag_id }}",
     "evergreen/task-id": "{{ ti.task_id }}",
     "evergreen/run-id": "{{ run_id }}",
+    "evergreen/map-index": "{{ ti.map_index }}",
 }
 """Which task a pod works for, to the letter: labels may not hold a run id's colons and plus signs."""
 CHECKED = "already_checked"
@@ -77,7 +78,7 @@ def delete_pods(context: Mapping[str, Any]) -> None:
     except AWAY as error:
         logger.warning("Pods of %s cannot be looked for: %s", operator.task_id, str(error).splitlines()[0])
         return
-    wanted = (instance.dag_id, instance.task_id, instance.run_id)
+    wanted = (instance.dag_id, instance.task_id, instance.run_id, str(instance.map_index))
     for pod in pods:
         if _task(pod) == wanted and pod.metadata.deletion_timestamp is None:
             logger.info("Deleting pod %s of the failed task", pod.metadata.name)
@@ -95,7 +96,7 @@ def _left_over(pods: Iterable[V1Pod], request: V1Pod, context: Mapping[str, Any]
 
 
 def _task(pod: V1Pod) -> tuple[str | None, ...]:
-    """Dag id, task id and run id the pod works for."""
+    """Dag id, task id, run id and map index the pod works for."""
     annotations = pod.metadata.annotations or {}
     return tuple(annotations.get(name) for name in TASK_ANNOTATIONS)
 
@@ -104,11 +105,12 @@ def _has_ended(pod: V1Pod) -> bool:
     """Whether the pod's task is over, or its run no longer exists."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    dag_id, task_id, run_id = _task(pod)
+    dag_id, task_id, run_id, map_index = _task(pod)
     if dag_id is None or task_id is None or run_id is None:
         return False
     run = RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=[run_id]).get(run_id)
-    return run is None or str(run.get(task_id)) in ENDED
+    name = task_id if map_index in (None, "-1") else f"{task_id}_{map_index}"
+    return run is None or str(run.get(name)) in ENDED
 
 
 def _delete(client: CoreV1Api, pod: V1Pod) -> None:

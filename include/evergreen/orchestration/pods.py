@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
@@ -16,10 +16,16 @@ from evergreen.orchestration.proof import RECEIPT, require_pod_receipt
 from evergreen.pipeline import Pipeline, Training
 from evergreen.settings import Settings
 
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
 RUN_TYPE = "{{ 'backfill' if dag_run.run_type == 'backfill' else 'ordinary' }}"
 """Template that tells a step whether its run may move production; the type itself renders as an enum's name."""
 IDENTITY = ("evergreen/pipeline", "evergreen/step", INSTALLATION)
 """Labels that stay when another profile is chosen."""
+MAPPED_TASK = "{{ ti.task_id }}.{{ ti.map_index }}"
+"""Template of a mapped task's name on its receipt; the same as in `proof.identity`."""
 STEP = ("python", "-m", "evergreen.step")
 FEWEST_ROWS = 32
 """Micro-batches get no smaller than this: what does not fit then is not the rows."""
@@ -28,42 +34,62 @@ FINISHING = timedelta(minutes=15)
 
 
 def pod_step(
-    pipeline: Pipeline, step: str, *, inputs: Sequence[str], options: Sequence[str] = (), profile: str | None = None
+    pipeline: Pipeline, step: str, *, inputs: Sequence[str], options: Sequence[str] = ()
 ) -> KubernetesPodOperator:
     """The task `step` of a pipeline as a pod of the trainer image; green only with its receipt.
 
     `inputs` are templates of upstream receipts' paths. Nothing secret is in the pod's arguments.
     """
-    settings = Settings.from_environment()
-    labels = dict(zip(IDENTITY, (pipeline.pipeline, step, installation(settings.lake_url)), strict=True))
-    resources = read_profile(profile or pipeline.training.profile)
     return KubernetesPodOperator(
         task_id=step,
-        name=f"{pipeline.pipeline}-{step}".replace("_", "-"),
-        cmds=[*_command(pipeline.training, step), step],
-        arguments=[*_identity(pipeline), *_repeated("--inputs", inputs), *options],
-        do_xcom_push=False,
-        log_pod_spec_on_failure=False,
-        termination_message_policy="FallbackToLogsOnError",
-        on_finish_action="delete_pod",
-        on_kill_action="delete_pod",
-        startup_check_interval_seconds=1,
-        base_container_status_polling_interval=0.5,
-        termination_grace_period=30,
-        durable=True,
-        annotations=TASK_ANNOTATIONS,
-        callbacks=PodCare,
-        retries=RETRIES,
-        retry_delay=timedelta(seconds=10),
-        retry_exponential_backoff=False,
-        retry_policy=PodRetries(halvings=_halvings(pipeline.training) if step == "train" else 0),
-        pre_execute=use_chosen_profile,
-        post_execute=require_pod_receipt,
-        on_failure_callback=delete_pods,
-        execution_timeout=_time_limit(resources),
-        pool="gpu",
-        **pod_arguments(settings, resources, labels) | _own_image(pipeline.training, step),
+        arguments=[*_identity(pipeline, "{{ ti.task_id }}"), *_repeated("--inputs", inputs), *options],
+        **_step_arguments(pipeline, step),
     )
+
+
+def pod_steps(
+    pipeline: Pipeline, step: str, task_id: str, *, inputs: Sequence[str], options: XComArg
+) -> MappedOperator:
+    """The task `task_id` as one pod of `step` for each list of words in `options`, each with a receipt of its own.
+
+    The command alone is a template here: Airflow does not render what comes from another task.
+    """
+    arguments = _step_arguments(pipeline, step)
+    arguments["cmds"] += [*_identity(pipeline, MAPPED_TASK), *_repeated("--inputs", inputs)]
+    return KubernetesPodOperator.partial(task_id=task_id, **arguments).expand(arguments=options)
+
+
+def _step_arguments(pipeline: Pipeline, step: str) -> dict[str, Any]:
+    """What every pod of `step` has, whatever it is told."""
+    settings = Settings.from_environment()
+    labels = dict(zip(IDENTITY, (pipeline.pipeline, step, installation(settings.lake_url)), strict=True))
+    resources = read_profile(pipeline.training.profile)
+    return {
+        "name": f"{pipeline.pipeline}-{step}".replace("_", "-"),
+        "cmds": [*_command(pipeline.training, step), step],
+        "do_xcom_push": False,
+        "log_pod_spec_on_failure": False,
+        "termination_message_policy": "FallbackToLogsOnError",
+        "on_finish_action": "delete_pod",
+        "on_kill_action": "delete_pod",
+        "startup_check_interval_seconds": 1,
+        "base_container_status_polling_interval": 0.5,
+        "termination_grace_period": 30,
+        "durable": True,
+        "annotations": TASK_ANNOTATIONS,
+        "callbacks": PodCare,
+        "retries": RETRIES,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": False,
+        "retry_policy": PodRetries(halvings=_halvings(pipeline.training) if step == "train" else 0),
+        "pre_execute": use_chosen_profile,
+        "post_execute": require_pod_receipt,
+        "on_failure_callback": delete_pods,
+        "execution_timeout": _time_limit(resources),
+        "pool": "gpu",
+        **pod_arguments(settings, resources, labels),
+        **_own_image(pipeline.training, step),
+    }
 
 
 def receipt_of(task_id: str) -> str:
@@ -102,11 +128,11 @@ def _halvings(training: Training) -> int:
     return min(HALVINGS, max(0, (rows // FEWEST_ROWS).bit_length() - 1))
 
 
-def _identity(pipeline: Pipeline) -> list[str]:
+def _identity(pipeline: Pipeline, task: str) -> list[str]:
     return [
         "--pipeline", f"specs/{pipeline.pipeline}/{pipeline.digest}.json",
         "--run", "{{ ti.dag_id }}.{{ run_id }}",
-        "--task", "{{ ti.task_id }}",
+        "--task", task,
         "--attempt", "{{ ti.try_number }}",
     ]  # fmt: skip
 

@@ -130,9 +130,10 @@ def taken(value: Proven, kind: type[A], name: str | None = None) -> A:
 
 
 def identity(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Run, task and attempt of the running try, as receipts name them."""
+    """Run, task and attempt of the running try, as receipts name them; a mapped task's name ends with its index."""
     instance = context["ti"]
-    return {"run": f"{instance.dag_id}.{instance.run_id}", "task": instance.task_id, "attempt": instance.try_number}
+    task = instance.task_id if instance.map_index < 0 else f"{instance.task_id}.{instance.map_index}"
+    return {"run": f"{instance.dag_id}.{instance.run_id}", "task": task, "attempt": instance.try_number}
 
 
 def is_backfill(context: Mapping[str, Any]) -> bool:
@@ -168,9 +169,17 @@ def _attempt_of_pod(context: Mapping[str, Any]) -> int:
 
 def pod_result(task: str, context: Mapping[str, Any]) -> Proven:
     """What the pod task `task` of this run finished with; its outputs are verified once more."""
+    return _proven(context["ti"].xcom_pull(task_ids=task, key=RECEIPT))
+
+
+def pod_results(task: str, context: Mapping[str, Any]) -> list[Proven]:
+    """What each pod of the mapped task `task` of this run finished with."""
+    return [_proven(path) for path in context["ti"].xcom_pull(task_ids=[task], key=RECEIPT)]
+
+
+def _proven(path: str) -> Proven:
     from evergreen.lake.receipts import verify_outputs
 
-    path = context["ti"].xcom_pull(task_ids=task, key=RECEIPT)
     receipt = Receipt.from_json(open_lake().objects.get(path))
     verify_outputs(open_lake(), receipt)
     return {"receipt": path, "result": receipt.result}

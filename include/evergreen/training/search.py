@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from evergreen.artifacts import Trial
 from evergreen.pipeline import Choice, Pipeline, Search, Span, Training
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def plan_rounds(search: Search) -> list[Round]:
 
 def draw_configurations(search: Search) -> list[dict[str, object]]:
     """`search.configurations` draws from the space; the same seed gives the same ones."""
+    import numpy as np  # DAG files import this module on every parse
+
     random = np.random.default_rng(search.seed)
     return [
         {name: _draw(name, values, random) for name, values in sorted(search.space.items())}
