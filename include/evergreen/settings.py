@@ -18,6 +18,20 @@ LAKE_OPTION_PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendezvous:
+    """Where the machines of one training meet."""
+
+    nodes: int
+    """Machines, or pods, of the training."""
+    index: int
+    """Place of this one among them; 0 holds the meeting."""
+    endpoint: str
+    """`host:port` at which the others find it."""
+    address: str | None
+    """Address of this one, where its host name does not resolve."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where the parts of one installation are found."""
 
@@ -56,6 +70,10 @@ class Settings:
     """Price of an hour in this pod, from its resource profile."""
     watts: float = 0.0
     """Power this pod is taken to draw, from its resource profile."""
+    expected_device: str | None = None
+    """Kind of device that the pod's resource profile asked for, `cuda` or `xla`; None: whatever is there."""
+    rendezvous: Rendezvous | None = None
+    """Where several pods that train one model meet; None: this one trains alone."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -82,11 +100,31 @@ class Settings:
             code_version=environment.get("EVERGREEN_CODE_VERSION", VERSION),
             price_per_hour=float(environment.get("EVERGREEN_PRICE_PER_HOUR", 0)),
             watts=float(environment.get("EVERGREEN_WATTS", 0)),
+            expected_device=environment.get("EVERGREEN_EXPECTED_DEVICE") or None,
+            rendezvous=_rendezvous(environment),
         )
 
 
 VERSION = "0.1.0"
 IN_CLUSTER = "in-cluster"
+
+
+def _rendezvous(environment: Mapping[str, str]) -> Rendezvous | None:
+    """An indexed Job gives each of its pods JOB_COMPLETION_INDEX; pods that are no Job's name their own index."""
+    endpoint = environment.get("EVERGREEN_RENDEZVOUS")
+    if not endpoint:
+        return None
+    index = environment.get("EVERGREEN_NODE_INDEX", environment.get("JOB_COMPLETION_INDEX", ""))
+    nodes = environment.get("EVERGREEN_NODES", "")
+    if not (nodes.isdigit() and index.isdigit() and int(index) < int(nodes)):
+        raise ConfigurationError(
+            "Pods of a training",
+            found=f"index {index!r} of {nodes!r}",
+            wanted="EVERGREEN_NODES and, below it, JOB_COMPLETION_INDEX or EVERGREEN_NODE_INDEX",
+            remedy="Set them on every pod that shares EVERGREEN_RENDEZVOUS.",
+        )
+    address = environment.get("EVERGREEN_POD_ADDRESS") or None
+    return Rendezvous(nodes=int(nodes), index=int(index), endpoint=endpoint, address=address)
 
 
 def _kubeconfig(environment: Mapping[str, str], home: Path) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -15,8 +15,10 @@ from evergreen.errors import TemporaryError
 class Interruption:
     """Whether somebody asked the process to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] | None = None) -> None:
         self.asked = False
+        self.then = then
+        """What is done at once when the request comes."""
 
     def check(self) -> None:
         """Nothing, or TemporaryError once SIGTERM came."""
@@ -34,12 +36,14 @@ class Interruption:
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self.asked = True
+        if self.then is not None:
+            self.then()
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def interruptible(then: Callable[[], None] | None = None) -> Iterator[Interruption]:
     """An Interruption that SIGTERM sets inside; outside the main thread, where Python has no signals, nothing does."""
-    interruption = Interruption()
+    interruption = Interruption(then)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return

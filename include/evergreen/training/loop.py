@@ -54,7 +54,11 @@ class Fit:
 
     state: TrainingState
     network: TabularNetwork
-    """The whole network on the device, for chance and for scoring; its weights are not those trained."""
+    """The whole network for chance and for scoring; its weights are not those trained.
+
+    Only the leading process scores: elsewhere it may lie on the meta device, without weights.
+    """
+    device: torch.device
     strategy: Strategy
     train: Source
     validation: Source
@@ -91,7 +95,7 @@ class Fit:
 
     def _run_epoch(self) -> tuple[float, int]:
         """Mean loss and number of rows of one more epoch, or of what was left of it."""
-        draws = torch.Generator(self._device).manual_seed(_seed(self.training.seed, len(self.state.curve)))
+        draws = torch.Generator(self.device).manual_seed(_seed(self.training.seed, len(self.state.curve)))
         epoch = self.train.draw(
             negative_share=self.training.negative_share,
             batch_rows=self.training.batch_rows,
@@ -115,7 +119,7 @@ class Fit:
         progress = self.state.progress
         if progress.batches:
             draws.set_state(progress.chance.cpu())
-        loss = progress.loss.to(self._device)
+        loss = progress.loss.to(self.device)
         self.state.progress = Progress(batches=progress.batches, loss=loss)
         return progress.batches
 
@@ -145,10 +149,6 @@ class Fit:
                 remedy="Lower training.learning_rate.",
             )
         return loss
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.network.buffers()).device
 
 
 def score(network: TabularNetwork, rows: Source, rows_at_once: int | None = None) -> npt.NDArray[np.float64]:

@@ -53,4 +53,4 @@ def held_here(tensor: Tensor) -> Tensor:
     Arithmetic element by element gives the same on parts as on the whole, without the cost of asking how it is split.
     """
     to_local = getattr(tensor, "to_local", None)
-    return tensor if to_local is None else to_local()  # type: ignore[no-any-return]
+    return tensor if to_local is None else to_local()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +31,29 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Everything fitted and encoded before the first step."""
+class Facts:
+    """What the parts taught before the first step."""
 
     encoders: Encoders
-    train: Source
-    validation: Source
     checked: Examples
     """Rows of the validation part as they came: all, or evenly spaced ones of a part larger than memory."""
     negatives: int
     """Of the train part."""
     positives: int
+
+    @property
+    def to_tell(self) -> Facts:
+        """The same without rows, for processes that only train."""
+        return replace(self, checked=self.checked.take(np.empty(0, np.int64)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything fitted and encoded before the first step."""
+
+    facts: Facts
+    train: Source
+    validation: Source
 
 
 def prepare(train: Path, validation: Path, features: Signature, device: torch.device) -> Prepared:
@@ -50,36 +63,34 @@ def prepare(train: Path, validation: Path, features: Signature, device: torch.de
     """
     taught, checked = read_examples(train, features), read_examples(validation, features)
     encoders, encoded = fit_encoders(taught)
+    negatives = taught.rows - taught.positives
     return Prepared(
-        encoders=encoders,
+        facts=Facts(encoders=encoders, checked=checked, negatives=negatives, positives=taught.positives),
         train=Rows.on(device, encoded),
         validation=Rows.on(device, encoders.encode(checked)),
-        checked=checked,
-        negatives=taught.rows - taught.positives,
-        positives=taught.positives,
     )
 
 
-def prepare_shards(
-    train: Path, validation: Path, features: Signature, training: Training, device: torch.device, folder: Path
-) -> Prepared:
-    """The same on disk below `folder`: no more than `training.rows_in_memory` rows are ever in memory."""
-    counts = count_labels(train)
-    count_labels(validation)
+def encode_shards(train: Path, validation: Path, features: Signature, training: Training, folder: Path) -> Facts:
+    """The facts of the same parts, now encoded into shards below `folder`.
+
+    No more than `training.rows_in_memory` rows are ever in memory.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    counts, rows = count_labels(train), count_labels(validation).total()
     positions = spaced(counts.total(), training.rows_in_memory)
     encoders, own = fit_encoders(sample_examples(train, features, positions))
     write_shards(folder / "train", _encoded(scan_examples(train, features), encoders, own, positions))
     write_shards(folder / "validation", (encoders.encode(some) for some in scan_examples(validation, features)))
-    rows = pq.read_metadata(validation).num_rows
     logger.info("encoded %d rows into shards, encoders fitted on %d of them", counts.total(), positions.size)
-    return Prepared(
-        encoders=encoders,
-        train=open_source(folder / "train", training, device),
-        validation=open_source(folder / "validation", training, device),
-        checked=sample_examples(validation, features, spaced(rows, training.rows_in_memory)),
-        negatives=counts[0],
-        positives=counts[1],
-    )
+    checked = sample_examples(validation, features, spaced(rows, training.rows_in_memory))
+    return Facts(encoders=encoders, checked=checked, negatives=counts[0], positives=counts[1])
+
+
+def open_shards(facts: Facts, folder: Path, training: Training, device: torch.device) -> Prepared:
+    """The shards below `folder` as sources, each loaded where it fits in memory."""
+    train, validation = (_source(folder / part, training, device) for part in ("train", "validation"))
+    return Prepared(facts=facts, train=train, validation=validation)
 
 
 def larger_than_memory(parts: tuple[Path, ...], training: Training) -> bool:
@@ -87,8 +98,7 @@ def larger_than_memory(parts: tuple[Path, ...], training: Training) -> bool:
     return any(pq.read_metadata(part).num_rows > training.rows_in_memory for part in parts)
 
 
-def open_source(folder: Path, training: Training, device: torch.device) -> Source:
-    """The shards in `folder`, loaded where they fit in memory."""
+def _source(folder: Path, training: Training, device: torch.device) -> Source:
     shards = Shards.open(folder, device)
     return shards.load() if shards.num_rows <= training.rows_in_memory else shards
 

@@ -138,7 +138,8 @@ class Shards:
 def write_shards(folder: Path, parts: Iterable[Encoded]) -> None:
     """Writes encoded rows, given by batches, into `folder`, which must not exist."""
     folder.mkdir(parents=True)
-    rows, positives = [], []
+    rows: list[int] = []
+    positives: list[int] = []
     for part in parts:
         for at in range(0, part.labels.size, SHARD_ROWS):
             piece = slice(at, at + SHARD_ROWS)

@@ -84,7 +84,11 @@ class TrainingState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that moves, by a flat name; those of parts held elsewhere are not among them."""
-        parts = {"network": dict(self.network.named_parameters()), "average": self.average, "best": self.best}
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "network": dict(self.network.named_parameters()),
+            "average": self.average,
+            "best": self.best,
+        }
         named = {f"{part}.{name}": tensor.detach() for part, held in parts.items() for name, tensor in held.items()}
         return named | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
 

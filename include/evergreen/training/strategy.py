@@ -19,8 +19,10 @@ class Strategy(Protocol):
     team: Team
     share: Share
     """This process's rows of each batch."""
-    network: nn.Module
-    """The parameters this process holds, by their names in the whole network."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The parameters this process holds, by their names in the whole network."""
 
     def accumulate(self, batch: Batch, rows_at_once: int) -> Tensor:
         """Loss summed over the rows computed here; the mean gradient of the whole batch is now on the parameters."""

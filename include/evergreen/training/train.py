@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from evergreen.artifacts import Model, TrainingSet
 from evergreen.features.training_set import fetch_part
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline, Training
+from evergreen.settings import Rendezvous
 from evergreen.training.calibration import Calibration, fit_calibration
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
@@ -26,13 +29,15 @@ from evergreen.training.interruption import Interruption, interruptible
 from evergreen.training.loop import Fit, score
 from evergreen.training.model_files import store_model
 from evergreen.training.network import TabularNetwork
-from evergreen.training.prepared import Prepared, larger_than_memory, prepare, prepare_shards
+from evergreen.training.parallel.job import Job
+from evergreen.training.prepared import Facts, Prepared, encode_shards, larger_than_memory, open_shards, prepare
 from evergreen.training.recipe import Recipe
 from evergreen.training.report import Metrics, measure
-from evergreen.training.rows import Rows, drawn_share
+from evergreen.training.rows import Rows, drawn_share, num_drawn
 from evergreen.training.scorer import categorical_matrix
 from evergreen.training.state import EpochResult, TrainingState, fingerprint
-from evergreen.training.strategy import Alone
+from evergreen.training.strategy import Alone, Strategy
+from evergreen.training.team import ALONE, Team
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +46,11 @@ Progress = Callable[[EpochResult], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How this call trains, and whom it tells."""
+    """How this process trains, with whom, and whom it tells."""
 
     recipe: Recipe
     device: torch.device
+    team: Team
     checkpoints: Checkpoints
     interruption: Interruption
     on_progress: Progress | None
@@ -68,72 +74,141 @@ def train(
     seed: int | None = None,
     work: Path,
     micro_batch_rows: int | None = None,
+    expected_device: str | None = None,
+    rendezvous: Rendezvous | None = None,
     on_progress: Progress | None = None,
 ) -> Model:
     """The model that `training_set` teaches, stored in the lake; the same inputs and seed give the same version.
 
-    `work` is a folder for files on the way. Raises DataError for data nothing can be learned from, OutOfMemory,
-    and TemporaryError on SIGTERM: the next call resumes from the last epoch's checkpoint.
+    `work` is a folder for files on the way; `expected_device` the kind of device that must be there; `rendezvous`
+    where other machines that train the same model are met. Raises DataError for data nothing can be learned from,
+    OutOfMemory, and TemporaryError on SIGTERM: the next call resumes from the last checkpoint. A run in several
+    processes tells its progress in the log alone, not by `on_progress`.
     """
-    device = choose_device()
+    if pipeline.training.parallel.strategy != "none":
+        from evergreen.training.parallel.launch import train_in_processes
+
+        job = Job(
+            pipeline=pipeline,
+            training_set=training_set,
+            lake_url=lake.url,
+            seed=seed,
+            micro_batch_rows=micro_batch_rows,
+            expected_device=expected_device,
+            work=work,
+        )
+        return train_in_processes(job, lake.options, rendezvous)
+    device = choose_device(expected=expected_device)
     recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type)
     checkpoints = WholeCheckpoints(lake.objects, training_set, recipe, work)
-    rows_at_once = recipe.training.micro_batch_rows or recipe.training.batch_rows
-    folder = work / "model"
-    with (
-        interruptible() as interruption,
-        memory_errors(batch_rows=rows_at_once),
-        repeatable(seed=recipe.training.seed, threads=recipe.training.threads, device=device),
-    ):
-        prepared = _prepare(lake, training_set, recipe, device, work)
+    with _training(recipe, device) as interruption:
         run = Run(
             recipe=recipe,
             device=device,
+            team=ALONE,
             checkpoints=checkpoints,
             interruption=interruption,
             on_progress=on_progress,
         )
-        fitted = _fit(prepared, run)
-        _write(folder, fitted, prepared.checked, recipe)
-        (folder / "card.md").write_text(model_card(pipeline, training_set, recipe, fitted.metrics))
-        interruption.check()
+        return _train(pipeline, training_set, lake, run, work)
+
+
+def train_together(job: Job, lake: Lake, *, team: Team, device: torch.device) -> Model:
+    """The same model, as one process of `team`; the leading one stores it, and every one is told of it."""
+    from evergreen.training.parallel.checkpoint import ShardedCheckpoints
+
+    recipe = Recipe.of(job.pipeline, seed=job.seed, micro_batch_rows=job.micro_batch_rows, device=device.type)
+    with _training(recipe, device) as interruption:
+        run = Run(
+            recipe=recipe,
+            device=device,
+            team=team,
+            checkpoints=ShardedCheckpoints(lake.objects, job.training_set, recipe, job.work, team),
+            interruption=interruption,
+            on_progress=None,
+        )
+        return _train(job.pipeline, job.training_set, lake, run, job.work)
+
+
+@contextmanager
+def _training(recipe: Recipe, device: torch.device) -> Iterator[Interruption]:
+    """Inside, arithmetic repeats itself, and SIGTERM and lack of memory are our errors."""
+    training = recipe.training
+    with (
+        interruptible() as interruption,
+        memory_errors(batch_rows=training.micro_batch_rows or training.batch_rows),
+        repeatable(seed=training.seed, threads=training.threads, device=device, tf32=training.precision == "tf32"),
+    ):
+        yield interruption
+
+
+def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, run: Run, work: Path) -> Model:
+    prepared = _prepare(lake, training_set, run, work)
+    fitted = _fit(prepared, run)
+    model = None
+    if fitted is not None:
+        model = _store(pipeline, training_set, lake, fitted, prepared.facts.checked, run, work / "model")
+        logger.info("stored %s: validation AP %.4f", model.uri, fitted.metrics.average_precision)
+    told: Model = run.team.told(model)
+    return told
+
+
+def _store(
+    pipeline: Pipeline,
+    training_set: TrainingSet,
+    lake: Lake,
+    fitted: Fitted,
+    checked: Examples,
+    run: Run,
+    folder: Path,
+) -> Model:
+    shutil.rmtree(folder, ignore_errors=True)  # what a process that was killed here had begun
+    _write(folder, fitted, checked, run.recipe)
+    (folder / "card.md").write_text(model_card(pipeline, training_set, run.recipe, fitted.metrics))
+    run.interruption.check()
     model = store_model(
         lake,
         folder,
         pipeline=pipeline.pipeline,
         as_of=training_set.as_of,
         training_set=training_set.digest,
-        seed=recipe.training.seed,
+        seed=run.recipe.training.seed,
     )
-    checkpoints.clear()
-    logger.info("stored %s: validation AP %.4f", model.uri, fitted.metrics.average_precision)
+    run.checkpoints.clear()
     return model
 
 
-def _prepare(lake: Lake, training_set: TrainingSet, recipe: Recipe, device: torch.device, work: Path) -> Prepared:
-    train = fetch_part(lake, training_set, "train", work)
-    validation = fetch_part(lake, training_set, "validation", work)
-    if larger_than_memory((train, validation), recipe.training):
-        prepared = prepare_shards(train, validation, recipe.features, recipe.training, device, work / "shards")
-    else:
-        prepared = prepare(train, validation, recipe.features, device)
-    train.unlink()
-    validation.unlink()
-    return prepared
+def _prepare(lake: Lake, training_set: TrainingSet, run: Run, work: Path) -> Prepared:
+    """Sources for this process; one process of each machine fetches and encodes for all there."""
+    recipe, team, facts = run.recipe, run.team, None
+    if team.local_rank == 0:
+        train = fetch_part(lake, training_set, "train", work)
+        validation = fetch_part(lake, training_set, "validation", work)
+        if team.size == 1 and not larger_than_memory((train, validation), recipe.training):
+            return prepare(train, validation, recipe.features, run.device)
+        facts = encode_shards(train, validation, recipe.features, recipe.training, work / "shards")
+        train.unlink()
+        validation.unlink()
+    told: Facts = team.told(facts.to_tell if facts is not None else None)
+    team.gather(None)  # the shards of every machine are written
+    return open_shards(
+        facts if team.leads and facts is not None else told, work / "shards", recipe.training, run.device
+    )
 
 
-def _fit(prepared: Prepared, run: Run) -> Fitted:
-    training, encoders = run.recipe.training, prepared.encoders
-    warn_of_constants(encoders, run.recipe.features.numeric)
-    network = _start(prepared, training, run.device)
-    strategy = Alone(network, precision=DTYPES[training.precision])
-    state = TrainingState(strategy.network, training, architecture=fingerprint(network))
-    logger.info("training on %d rows (%d positive)", prepared.negatives + prepared.positives, prepared.positives)
-    run.checkpoints.resume(state)
+def _fit(prepared: Prepared, run: Run) -> Fitted | None:
+    """The fitted model, in the leading process; None elsewhere."""
+    training, facts = run.recipe.training, prepared.facts
+    network = _start(facts, training, run.device)
+    logger.info("training on %d rows (%d positive)", facts.negatives + facts.positives, facts.positives)
     whole = copy.deepcopy(network).requires_grad_(False)
+    strategy = _strategy(network, facts, run)
+    state = TrainingState(strategy.network, training, architecture=fingerprint(whole))
+    run.checkpoints.resume(state)
     Fit(
         state=state,
-        network=whole,
+        network=whole if run.team.leads else whole.to("meta"),
+        device=run.device,
         strategy=strategy,
         train=prepared.train,
         validation=prepared.validation,
@@ -142,19 +217,33 @@ def _fit(prepared: Prepared, run: Run) -> Fitted:
         interruption=run.interruption,
         on_progress=run.on_progress,
     ).run()
-    whole.load_state_dict(strategy.whole(state.best), strict=False)
+    weights = strategy.whole(state.best)
+    if not run.team.leads:
+        return None
+    warn_of_constants(facts.encoders, run.recipe.features.numeric)
+    whole.load_state_dict(weights, strict=False)
     labels = prepared.validation.labels
     logits = score(whole, prepared.validation, training.micro_batch_rows)
     calibration = fit_calibration(logits, labels)
     metrics = measure(state, calibration, labels, calibration.probability(logits))
-    return Fitted(encoders=encoders, network=whole.cpu(), calibration=calibration, metrics=metrics)
+    return Fitted(encoders=facts.encoders, network=whole.cpu(), calibration=calibration, metrics=metrics)
 
 
-def _start(prepared: Prepared, training: Training, device: torch.device) -> TabularNetwork:
+def _strategy(network: TabularNetwork, facts: Facts, run: Run) -> Strategy:
+    training = run.recipe.training
+    if run.team.size == 1 and training.parallel.strategy == "none":
+        return Alone(network, precision=DTYPES[training.precision])
+    from evergreen.training.parallel.choice import choose_strategy, require_rows
+
+    require_rows(facts.positives + num_drawn(facts.negatives, training.negative_share), run.team)
+    return choose_strategy(network, training, run.team, run.device)
+
+
+def _start(facts: Facts, training: Training, device: torch.device) -> TabularNetwork:
     """The untrained network on `device`."""
-    network = TabularNetwork(prepared.encoders, hidden=training.hidden, dropout=training.dropout)
-    positives = float(prepared.positives)
-    drawn = prepared.negatives * drawn_share(prepared.negatives, training.negative_share)
+    network = TabularNetwork(facts.encoders, hidden=training.hidden, dropout=training.dropout)
+    positives = float(facts.positives)
+    drawn = facts.negatives * drawn_share(facts.negatives, training.negative_share)
     network.start_from(positives / (positives + drawn))
     return network.to(device)
 
