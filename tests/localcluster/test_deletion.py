@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from kubernetes.client import ApiException, V1DeleteOptions
 
 from evergreen.localcluster.container_environment import POD_UID_VARIABLE
 from evergreen.localcluster.server_process import LocalCluster
@@ -67,25 +65,6 @@ def test_no_process_outlives_a_container_that_ends_by_itself(pods: Any) -> None:
     assert processes_of(uid) == []
 
 
-def test_deleted_pod_is_asked_to_end_and_can_save_its_work(pods: Any, tmp_path: Path) -> None:
-    saved = tmp_path / "saved"
-    program = f"""
-import signal, sys, time
-def save(*_):
-    time.sleep(0.3); open({str(saved)!r}, "w").write("checkpoint"); sys.exit(0)
-signal.signal(signal.SIGTERM, save); print("ready"); time.sleep(300)
-"""
-    pods.python("careful", program)
-    wait_for_log(pods, "careful", "ready")
-    answer = pods.api.delete_namespaced_pod("careful", "default", body=V1DeleteOptions(propagation_policy="Foreground"))
-    assert answer.metadata.deletion_timestamp is not None
-    assert answer.metadata.deletion_grace_period_seconds == 30
-    assert pods.read("careful").status.phase == "Running"
-    pods.gone("careful")
-    assert saved.read_text() == "checkpoint"
-    assert ("Killing", "Stopping container base") in pods.events("careful")
-
-
 def test_pod_that_ignores_sigterm_is_killed_after_its_grace(pods: Any) -> None:
     program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(300)"
     uid = pods.python("deaf", program, terminationGracePeriodSeconds=1).metadata.uid
@@ -97,24 +76,6 @@ def test_pod_that_ignores_sigterm_is_killed_after_its_grace(pods: Any) -> None:
     assert processes_of(uid) == []
 
 
-def test_second_delete_may_shorten_the_grace(pods: Any) -> None:
-    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(300)"
-    pods.python("stubborn", program)
-    wait_for_log(pods, "stubborn", "deaf")
-    pods.api.delete_namespaced_pod("stubborn", "default")
-    started = time.monotonic()
-    pods.api.delete_namespaced_pod("stubborn", "default", grace_period_seconds=0)
-    pods.gone("stubborn")
-    assert time.monotonic() - started < 15
-
-
-def test_pod_without_a_node_is_removed_at_once(pods: Any) -> None:
-    pods.python("homeless", "", nodeSelector={"pool": "none"})
-    pods.api.delete_namespaced_pod("homeless", "default")
-    with pytest.raises(ApiException, match="404"):
-        pods.read("homeless")
-
-
 def test_deleted_pod_leaves_nothing_on_disk(pods: Any, cluster: LocalCluster) -> None:
     uid = pods.python("tidy", "print('x')").metadata.uid
     pods.phase("tidy", "Succeeded")
@@ -122,15 +83,6 @@ def test_deleted_pod_leaves_nothing_on_disk(pods: Any, cluster: LocalCluster) ->
     pods.api.delete_namespaced_pod("tidy", "default")
     pods.gone("tidy")
     assert not (cluster.directory / "pods" / uid).exists()
-
-
-def test_name_can_be_used_again_after_deletion(pods: Any) -> None:
-    for line in ("first", "second"):
-        pods.python("again", f"print('{line}')")
-        pods.phase("again", "Succeeded")
-        assert pods.log("again") == [line]
-        pods.api.delete_namespaced_pod("again", "default")
-        pods.gone("again")
 
 
 def test_stopped_cluster_leaves_no_process_behind(local_cluster: LocalCluster, own_pods: Any) -> None:

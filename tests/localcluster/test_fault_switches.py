@@ -94,7 +94,7 @@ def test_preempted_pod_vanishes_before_it_starts(pods: Any, cluster: LocalCluste
 
 
 def test_image_that_cannot_be_pulled_backs_off_until_it_can(pods: Any, cluster: LocalCluster) -> None:
-    cluster.faults.image_pull_fails(image="trainer:1", times=None, message="manifest unknown")
+    cluster.faults.image_pull_fails(image="python:3.11-slim", times=None, message="manifest unknown")
     pods.python("imageless", "print('ran')")
     pod = pods.wait(
         "imageless",

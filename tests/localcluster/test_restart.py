@@ -12,7 +12,7 @@ from evergreen.localcluster.credentials import read_kubeconfig
 from evergreen.localcluster.server_process import LocalCluster
 from evergreen.localcluster.wire import read_json
 
-COUNT = "import time\nfor i in range(60): print(i); time.sleep(0.05)\nraise SystemExit(42)"
+COUNT = "import time\nfor i in range(60): print(i); time.sleep(0.2)\nraise SystemExit(42)"
 
 
 def test_running_pod_is_adopted_by_the_next_server_and_loses_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evergreen.localcluster.field_problems import Problem
 from evergreen.localcluster.wire import Json
 
 
@@ -26,7 +27,7 @@ class ApiFailure(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if self.details:
+        if self.details is not None:
             status["details"] = self.details
         return status
 
@@ -51,16 +52,29 @@ def conflict(plural: str, name: str, why: str) -> ApiFailure:
     )
 
 
+def no_such_path() -> ApiFailure:
+    """404: nothing is served under this path."""
+    return ApiFailure(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def method_not_allowed() -> ApiFailure:
+    """405: there is such a resource, and this cannot be done with it."""
+    message = "the server does not allow this method on the requested resource"
+    return ApiFailure(405, "MethodNotAllowed", message, {})
+
+
 def bad_request(message: str) -> ApiFailure:
     """400: the request makes no sense."""
     return ApiFailure(400, "BadRequest", message)
 
 
-def invalid(kind: str, name: str, field: str, problem: str) -> ApiFailure:
-    """422: one field of the object is wrong; `problem` is worded as Kubernetes does."""
-    cause = {"field": field, "message": problem, "reason": "FieldValueInvalid"}
-    details = {"name": name, "kind": kind, "causes": [cause]}
-    return ApiFailure(422, "Invalid", f'{kind} "{name}" is invalid: {field}: {problem}', details)
+def invalid(kind: str, name: str, *problems: Problem) -> ApiFailure:
+    """422: fields of the object are wrong; every problem is told, each under its field."""
+    causes = [{"reason": each.reason, "message": each.message, "field": each.field} for each in problems]
+    texts = [f"{each.field}: {each.message}" for each in problems]
+    told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    details = {**({"name": name} if name else {}), "kind": kind, "causes": causes}
+    return ApiFailure(422, "Invalid", f'{kind} "{name}" is invalid: {told}', details)
 
 
 def unauthorized() -> ApiFailure:

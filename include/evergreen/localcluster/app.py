@@ -19,7 +19,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from evergreen.localcluster.admission import admit_data, unsupported, with_encoded_strings
-from evergreen.localcluster.api_failure import ApiFailure, bad_request, conflict, not_found
+from evergreen.localcluster.api_failure import (
+    ApiFailure,
+    bad_request,
+    conflict,
+    method_not_allowed,
+    no_such_path,
+    not_found,
+)
 from evergreen.localcluster.cluster import Cluster
 from evergreen.localcluster.faults import Fault
 from evergreen.localcluster.guard import Guard
@@ -84,9 +91,8 @@ async def _refuse(_: Request, failure: ApiFailure) -> Response:
 
 
 async def _refuse_http(_: Request, error: HTTPException) -> Response:
-    reason = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "BadRequest")
-    message = "the server could not find the requested resource" if error.status_code == 404 else error.detail
-    failure = ApiFailure(error.status_code, reason, message)
+    known = {404: no_such_path(), 405: method_not_allowed()}
+    failure = known.get(error.status_code) or ApiFailure(error.status_code, "BadRequest", error.detail)
     return JSONResponse(failure.as_status(), failure.code)
 
 
@@ -129,7 +135,7 @@ class Api:
         if request.method == "GET":
             return self._list(request, resource, None)
         if resource.plural != "namespaces":
-            raise ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the resource")
+            raise method_not_allowed()
         name = (await _body(request)).get("metadata", {}).get("name")
         return JSONResponse(self._cluster.create_namespace(str(name)), 201)
 
@@ -208,7 +214,7 @@ class Api:
         _check_preconditions(resource, item, body)
         if resource.plural != "pods":
             self._store.remove(resource.plural, item)
-            details = {"name": item["metadata"]["name"], "kind": resource.plural}
+            details = {"name": item["metadata"]["name"], "kind": resource.plural, "uid": item["metadata"]["uid"]}
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
         return self._cluster.delete_pod(item, _grace_seconds(request, body))
 
@@ -260,7 +266,7 @@ def _resource(request: Request) -> Resource:
 
 def _require_verb(resource: Resource, verb: str) -> None:
     if verb not in resource.verbs:
-        raise ApiFailure(405, "MethodNotAllowed", f"{resource.plural} cannot be asked to {verb} here")
+        raise method_not_allowed()
 
 
 def _selection(request: Request, resource: Resource) -> Matcher:
@@ -282,10 +288,13 @@ async def _body(request: Request) -> Any:
     if request.query_params.get("dryRun"):
         raise unsupported("dryRun")
     raw = await request.body()
+    if not raw and request.method == "POST":
+        raise bad_request("the object provided is unrecognized: couldn't get version/kind; json parse error (<empty>)")
     try:
         return json.loads(raw) if raw else {}
     except ValueError as error:
-        raise bad_request(f"the body is not JSON: {error}") from error
+        problem = "the object provided is unrecognized: couldn't get version/kind; json parse error"
+        raise bad_request(f"{problem}: {error}") from error
 
 
 def _fault(body: Json) -> Fault:
@@ -309,14 +318,18 @@ def _number(name: str, given: object) -> float | None:
         number = float(str(given))
     except ValueError as error:
         raise bad_request(f"{name} is not a number: {given!r}") from error
-    if not 0 <= number < math.inf:
+    if not -math.inf < number < math.inf:
         raise bad_request(f"{name} is not a number of seconds: {given!r}")
-    return number
+    return max(0.0, number)
 
 
 def _check_preconditions(resource: Resource, item: Json, body: Json) -> None:
     metadata = item["metadata"]
-    for field, wanted in (body.get("preconditions") or {}).items():
+    for field, told, meanwhile in (
+        ("uid", "UID", "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", "modified"),
+    ):
+        wanted = (body.get("preconditions") or {}).get(field)
         if wanted is not None and metadata.get(field) != wanted:
-            why = f"Precondition failed: {field} in precondition: {wanted}, in object meta: {metadata.get(field)}"
-            raise conflict(resource.plural, metadata["name"], why)
+            found = f"the {told} in the precondition ({wanted}) does not match the {told} in record ({metadata[field]})"
+            raise conflict(resource.kind, metadata["name"], f"{found}. The object might have been {meanwhile}")

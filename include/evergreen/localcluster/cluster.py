@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evergreen.localcluster.admission import admit_pod, check_name, check_pod_update
+from evergreen.localcluster.admission import admit_pod, check_namespace, check_pod_update
 from evergreen.localcluster.api_failure import conflict, not_found
 from evergreen.localcluster.container_environment import Surroundings
 from evergreen.localcluster.events import EventRecorder
@@ -64,7 +64,7 @@ class Cluster:
 
     def create_namespace(self, name: str) -> Json:
         """The new namespace."""
-        check_name("Namespace", name)
+        check_namespace(name)
         item = {
             "kind": "Namespace",
             "apiVersion": "v1",

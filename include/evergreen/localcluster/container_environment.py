@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evergreen.localcluster.pod_defaults import TERMINATION_LOG
 from evergreen.localcluster.pod_directory import PodDirectory
 from evergreen.localcluster.pod_status import LOCAL_ADDRESS
 from evergreen.localcluster.store import Store
+from evergreen.localcluster.termination_message import FILE_NAME
 from evergreen.localcluster.wire import Json
 
 POD_UID_VARIABLE = "EVERGREEN_POD_UID"
 """In every container's environment, so that its processes can be told from all others."""
+TERMINATION_LOG_VARIABLE = "EVERGREEN_TERMINATION_LOG"
+"""Where the file of terminationMessagePath really is."""
 INHERITED = ("HOME", "LANG", "TZ", "LD_LIBRARY_PATH")
 """What containers get from the server's own environment: the last is what an interpreter may need to start."""
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
@@ -23,6 +27,10 @@ _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
 
 class ConfigMissing(Exception):
     """A Secret, ConfigMap or key the container asks for is not there; the pod waits for it."""
+
+
+class VolumeMissing(Exception):
+    """What a volume is to be made from is not there; the pod waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +111,8 @@ def _key_of_object(store: Store, plural: str, namespace: str, reference: Json) -
         return data[reference["key"]].decode()
     if reference.get("optional"):
         return None
-    raise ConfigMissing(f"couldn't find key {reference['key']} in {plural[:-1]} {namespace}/{reference['name']}")
+    kind = {"secrets": "Secret", "configmaps": "ConfigMap"}[plural]
+    raise ConfigMissing(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}")
 
 
 def object_data(store: Store, plural: str, namespace: str, reference: Json) -> dict[str, bytes]:
@@ -135,9 +144,10 @@ def _pod_field(pod: Json, path: str) -> str:
 
 
 def _places(pod: Json, container: Json, directory: PodDirectory) -> list[tuple[str, str, str]]:
-    """Variable, path in the container and real path of each mounted volume, deepest first."""
+    """Variable, path in the container and real path of what is mounted into it, deepest first."""
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
-    places = []
+    log = str(directory.container(container["name"]) / FILE_NAME)
+    places = [(TERMINATION_LOG_VARIABLE, container.get("terminationMessagePath") or TERMINATION_LOG, log)]
     for mount in container.get("volumeMounts") or []:
         if (volume := volumes.get(mount["name"])) is not None:
             real = Path(_volume_path(volume, directory), mount.get("subPath") or "")
@@ -161,7 +171,7 @@ def _volume_path(volume: Json, directory: PodDirectory) -> str:
 
 
 def make_volumes(pod: Json, directory: PodDirectory, store: Store) -> None:
-    """Make the pod's volumes as real directories; ConfigMissing when a Secret or ConfigMap is absent."""
+    """Make the pod's volumes as real directories; VolumeMissing when a Secret or ConfigMap is absent."""
     for volume in pod["spec"].get("volumes") or []:
         if "hostPath" in volume:
             continue
@@ -169,7 +179,12 @@ def make_volumes(pod: Json, directory: PodDirectory, store: Store) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         for field, plural in (("secret", "secrets"), ("configMap", "configmaps")):
             if reference := volume.get(field):
-                _write_files(path, object_data(store, plural, pod["metadata"]["namespace"], reference))
+                try:
+                    data = object_data(store, plural, pod["metadata"]["namespace"], reference)
+                except ConfigMissing as missing:
+                    text = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {missing}'
+                    raise VolumeMissing(text) from missing
+                _write_files(path, data)
 
 
 def _write_files(path: Path, data: dict[str, bytes]) -> None:

@@ -7,13 +7,14 @@ remembered, so a restarted server goes on where the last one stopped.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evergreen.localcluster.api_failure import ApiFailure
 from evergreen.localcluster.container_environment import (
     ConfigMissing,
     Surroundings,
+    VolumeMissing,
     command_line,
     container_environment,
     make_volumes,
@@ -22,7 +23,7 @@ from evergreen.localcluster.container_environment import (
 from evergreen.localcluster.container_handle import CREATING, ContainerHandle, Launch, Shims
 from evergreen.localcluster.events import EventRecorder
 from evergreen.localcluster.faults import FaultBook, FaultKind
-from evergreen.localcluster.log_reader import LogRequest, start_offset
+from evergreen.localcluster.image_names import absent_image, image_name_problem
 from evergreen.localcluster.pod_directory import PodDirectory, StopOrder
 from evergreen.localcluster.pod_status import (
     ContainerState,
@@ -33,6 +34,7 @@ from evergreen.localcluster.pod_status import (
 )
 from evergreen.localcluster.quantities import memory_limit_bytes
 from evergreen.localcluster.store import Store
+from evergreen.localcluster.termination_message import FILE_NAME, termination_message
 from evergreen.localcluster.wire import Json, epoch_seconds, rfc3339
 
 _TERMINAL = ("Succeeded", "Failed")
@@ -118,18 +120,27 @@ class Kubelet:
         return self._start(pod, container, handle)
 
     def _start(self, pod: Json, container: Json, handle: ContainerHandle) -> ContainerState:
-        image = container["image"]
+        image, name = container["image"], container["name"]
         if (fault := self._faults.hold(FaultKind.IMAGE_PULL_FAILS, pod)) is not None:
             return self._image_problem(pod, container, fault.message)
+        if (problem := image_name_problem(image)) is not None:
+            self._warn_once(pod, "InspectFailed", problem, name)
+            self._warn_once(pod, "Failed", "Error: InvalidImageName", name)
+            return Waiting(reason="InvalidImageName", message=problem)
+        present = f'Container image "{image}" already present on machine'
         try:
             launch = self._launch(pod, container)
+        except VolumeMissing as missing:
+            self._warn_once(pod, "FailedMount", str(missing), None)
+            return CREATING
         except ConfigMissing as missing:
-            self._warn_once(pod, "Failed", f"Error: {missing}", container["name"])
+            if not self._events.told(pod, "Pulled", present):
+                self._events.normal(pod, "Pulled", present, container=name)
+            self._warn_once(pod, "Failed", f"Error: {missing}", name)
             return Waiting(reason="CreateContainerConfigError", message=str(missing))
-        self._events.normal(
-            pod, "Pulled", f'Container image "{image}" already present on machine', container=container["name"]
-        )
+        self._events.normal(pod, "Pulled", present, container=name)
         handle.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (handle.directory / FILE_NAME).touch(mode=0o600)
         handle.launch(launch)
         return CREATING
 
@@ -152,30 +163,31 @@ class Kubelet:
     def _image_problem(self, pod: Json, container: Json, message: str | None) -> Waiting:
         """First the pull error, then the back-off, as the kubelet alternates between them."""
         image, name = container["image"], container["name"]
-        cause = message or f'failed to pull and unpack image "{image}": not found'
+        cause = message or absent_image(image)
         statuses = pod["status"].get("containerStatuses") or []
         before = [s["state"].get("waiting", {}).get("reason") for s in statuses if s["name"] == name]
         if before and before[0] in ("ErrImagePull", "ImagePullBackOff"):
-            self._warn_once(pod, "BackOff", f'Back-off pulling image "{image}"', name)
-            text = f'Back-off pulling image "{image}": ErrImagePull: {cause}'
-            return Waiting(reason="ImagePullBackOff", message=text)
+            back_off = f'Back-off pulling image "{image}"'
+            if not self._events.told(pod, "BackOff", back_off):
+                self._events.normal(pod, "BackOff", back_off, container=name)
+            self._warn_once(pod, "Failed", "Error: ImagePullBackOff", name)
+            return Waiting(reason="ImagePullBackOff", message=f"{back_off}: ErrImagePull: {cause}")
+        if not self._events.told(pod, "Pulling", f'Pulling image "{image}"'):
+            self._events.normal(pod, "Pulling", f'Pulling image "{image}"', container=name)
         self._warn_once(pod, "Failed", f'Failed to pull image "{image}": {cause}', name)
         self._warn_once(pod, "Failed", "Error: ErrImagePull", name)
         return Waiting(reason="ErrImagePull", message=cause)
 
-    def _warn_once(self, pod: Json, reason: str, message: str, container: str) -> None:
-        known = self._store.all("events", pod["metadata"]["namespace"])
-        uid = pod["metadata"]["uid"]
-        if not any(e["message"] == message and e["involvedObject"]["uid"] == uid for e in known):
+    def _warn_once(self, pod: Json, reason: str, message: str, container: str | None) -> None:
+        if not self._events.told(pod, reason, message):
             self._events.warning(pod, reason, message, container=container)
 
     def _explained(self, pod: Json, container: Json, state: ContainerState) -> ContainerState:
-        """The state with the end of the log as its message, where the pod asks for that."""
-        wants_log = container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
-        if not (isinstance(state, Terminated) and state.exit_code and wants_log and state.message is None):
+        """The state of a container that has ended with the message it left."""
+        if not isinstance(state, Terminated):
             return state
-        text = last_words(self.directory(pod).log(container["name"]))
-        return Terminated(**{**vars(state), "message": text or None})
+        directory = self.directory(pod).container(container["name"])
+        return replace(state, message=termination_message(container, directory, state))
 
     def _report(self, pod: Json, states: dict[str, ContainerState], order: StopOrder | None) -> Json:
         """The pod with its new status, stored when it differs; its transitions told as events."""
@@ -192,10 +204,10 @@ class Kubelet:
         for name, state in states.items():
             if name in before or isinstance(state, Waiting):
                 continue
+            self._events.normal(pod, "Created", f"Created container: {name}", container=name)
             if isinstance(state, Terminated) and state.reason == "StartError":
                 self._events.warning(pod, "Failed", f"Error: {state.message}", container=name)
                 continue
-            self._events.normal(pod, "Created", f"Created container: {name}", container=name)
             self._events.normal(pod, "Started", f"Started container {name}", container=name)
         if pod["status"].get("reason") == "DeadlineExceeded":
             self._events.warning(pod, "DeadlineExceeded", pod["status"]["message"])
@@ -272,13 +284,3 @@ def started_containers(pod: Json, *, running_only: bool = False) -> set[str]:
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     kinds = {"running"} if running_only else {"running", "terminated"}
     return {item["name"] for item in statuses if kinds & item["state"].keys()}
-
-
-def last_words(log: Path) -> str:
-    """The last 2048 bytes or 80 lines of a log, whichever is less, as the kubelet takes for a message."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as stream:
-        stream.seek(start_offset(stream.fileno(), LogRequest(tail_lines=80)))
-        lines = [line[31:] for line in stream.read().splitlines(keepends=True)]
-    return b"".join(lines)[-2048:].decode(errors="replace")

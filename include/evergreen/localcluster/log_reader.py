@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from evergreen.localcluster.log_writer import UNFINISHED
 from evergreen.localcluster.wire import LOG_STAMP_LENGTH, rfc3339_nano
 
 _CHUNK_BYTES = 1 << 18
@@ -40,12 +41,22 @@ async def read_log(path: Path, wanted: LogRequest, is_over: Callable[[], bool]) 
         log.seek(start_offset(log.fileno(), wanted))
         left = wanted.limit_bytes
         async for lines in _lines(log.fileno(), is_over if wanted.follow else _at_once):
+            lines = as_written(lines)
             text = lines if wanted.timestamps else _STAMP.sub(b"", lines)
             if left is not None:
                 text, left = text[:left], left - len(text)
             yield text
             if left is not None and left <= 0:
                 return
+
+
+def as_written(lines: bytes) -> bytes:
+    """The same lines, the last one without its newline where the container wrote none."""
+    last = lines.rfind(b"\n", 0, -1) + 1
+    text = last + LOG_STAMP_LENGTH + 1
+    if lines[text - 1 : text] != UNFINISHED:
+        return lines
+    return lines[: text - 1] + b" " + lines[text:-1]
 
 
 def _at_once() -> bool:

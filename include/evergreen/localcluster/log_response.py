@@ -13,12 +13,18 @@ from starlette.types import Receive, Scope, Send
 from evergreen.localcluster.api_failure import ApiFailure, bad_request, invalid
 from evergreen.localcluster.cluster import Cluster
 from evergreen.localcluster.faults import FaultKind
+from evergreen.localcluster.field_problems import bad_value, forbidden
 from evergreen.localcluster.kubelet import started_containers
 from evergreen.localcluster.log_reader import LogRequest, read_log
 from evergreen.localcluster.wire import Json, epoch_nanoseconds
 
 logger = logging.getLogger(__name__)
 
+_TOLD_OTHERWISE = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+_SECOND = 1_000_000_000
 TRUE = ("1", "t", "T", "true", "True", "TRUE")
 
 
@@ -27,7 +33,7 @@ async def pod_log(cluster: Cluster, request: Request) -> Response:
     namespace, name = request.path_params["namespace"], request.path_params["name"]
     pod = cluster.store.get("pods", namespace, name)
     container = _container(pod, request.query_params.get("container"))
-    wanted = log_request(request.query_params)
+    wanted = log_request(name, request.query_params)
     if request.query_params.get("previous") in TRUE:
         raise bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
     if _is_unreachable(cluster, pod):
@@ -35,6 +41,8 @@ async def pod_log(cluster: Cluster, request: Request) -> Response:
             f"Get containerLogs/{namespace}/{name}/{container}: dial tcp 127.0.0.1:10250: connect: connection refused"
         )
         raise ApiFailure(500, "InternalError", message)
+    if not pod["spec"].get("nodeName"):
+        return Response(status_code=204)
     if container not in started_containers(pod):
         reason = _waiting_reason(pod, container)
         raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
@@ -43,37 +51,37 @@ async def pod_log(cluster: Cluster, request: Request) -> Response:
     return CuttableStream(_broken_by_fault(cluster, pod, blocks), media_type="text/plain")
 
 
-def log_request(query: Mapping[str, str]) -> LogRequest:
+def log_request(pod: str, query: Mapping[str, str]) -> LogRequest:
     """The options of the call; 400 when they make no sense together, 422 when one is malformed."""
     if "sinceSeconds" in query and "sinceTime" in query:
-        raise invalid(
-            "PodLogOptions", "", "sinceTime", "Forbidden: at most one of sinceTime or sinceSeconds may be specified"
-        )
+        both = forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified")
+        raise invalid("PodLogOptions", pod, both)
     since = None
     if "sinceSeconds" in query:
-        since = time.time_ns() - _number(query, "sinceSeconds", at_least=1) * 1_000_000_000
+        since = time.time_ns() - _number(pod, query, "sinceSeconds", at_least=1) * 1_000_000_000
     elif "sinceTime" in query:
         try:
-            since = epoch_nanoseconds(query["sinceTime"])
+            # Whole seconds, as the kubelet gets it: who asks from his last line on gets its second again.
+            since = epoch_nanoseconds(query["sinceTime"]) // _SECOND * _SECOND
         except ValueError as error:
             raise bad_request(f"sinceTime is not an RFC 3339 time: {error}") from error
     return LogRequest(
         follow=query.get("follow") in TRUE,
         timestamps=query.get("timestamps") in TRUE,
         since_nanoseconds=since,
-        tail_lines=_number(query, "tailLines", at_least=0) if "tailLines" in query else None,
-        limit_bytes=_number(query, "limitBytes", at_least=1) if "limitBytes" in query else None,
+        tail_lines=_number(pod, query, "tailLines", at_least=0) if "tailLines" in query else None,
+        limit_bytes=_number(pod, query, "limitBytes", at_least=1) if "limitBytes" in query else None,
     )
 
 
-def _number(query: Mapping[str, str], name: str, *, at_least: int) -> int:
+def _number(pod: str, query: Mapping[str, str], name: str, *, at_least: int) -> int:
     try:
         number = int(query[name])
     except ValueError as error:
         raise bad_request(f"{name} is not a number: {query[name]!r}") from error
     if number < at_least:
-        problem = f"Invalid value: {number}: must be greater than or equal to {at_least}"
-        raise invalid("PodLogOptions", "", name, problem)
+        why = f"must be greater than {at_least - 1}" if at_least else "must be greater than or equal to 0"
+        raise invalid("PodLogOptions", pod, bad_value(name, number, why))
     return number
 
 
@@ -93,7 +101,8 @@ def _waiting_reason(pod: Json, container: str) -> str:
     for field in ("initContainerStatuses", "containerStatuses"):
         for status in pod["status"].get(field) or []:
             if status["name"] == container and "waiting" in status["state"]:
-                return str(status["state"]["waiting"]["reason"])
+                reason = str(status["state"]["waiting"]["reason"])
+                return _TOLD_OTHERWISE.get(reason, reason)
     return "ContainerCreating"
 
 

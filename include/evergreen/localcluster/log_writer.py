@@ -14,6 +14,8 @@ from evergreen.localcluster.wire import rfc3339_nano
 _CHUNK_BYTES = 1 << 16
 LONGEST_LINE_BYTES = 1 << 18
 """A longer line is cut into several: output without newlines must not fill the memory."""
+UNFINISHED = b"\t"
+"""Stands between time and text of a line that the container never ended with a newline of its own."""
 _DRAIN_SECONDS = 5.0
 _NANOSECONDS = 1_000_000_000
 
@@ -50,19 +52,21 @@ class LogWriter:
                 return
 
     def close(self) -> None:
-        """Write a last line that lacked its newline, tell of lost ones, and close the file."""
-        self._append([self._rest] if self._rest else [])
+        """Write a last line that lacked its newline, marked as such, tell of lost ones, and close the file."""
+        self._append([])
+        self._append([self._rest] if self._rest else [], separator=UNFINISHED)
         self._rest = b""
         os.close(self._file)
 
-    def _append(self, lines: list[bytes]) -> None:
+    def _append(self, lines: list[bytes], *, separator: bytes = b" ") -> None:
         if self._lost_lines:
             lines = [b"[%d lines lost: disk full]" % self._lost_lines, *lines]
         if not lines:
             return
         first = max(time.time_ns(), self._last_stamp + 1)
         self._last_stamp = first + len(lines) - 1
-        stamped = (b"%s %s\n" % pair for pair in zip(_stamps(first, len(lines)), lines, strict=True))
+        stamps = _stamps(first, len(lines))
+        stamped = (b"%s%s%s\n" % (stamp, separator, line) for stamp, line in zip(stamps, lines, strict=True))
         self._write(b"".join(stamped), len(lines))
 
     def _write(self, text: bytes, num_lines: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from evergreen.localcluster.quantities import Amounts, parse_quantity, pod_reque
 from evergreen.localcluster.wire import Json, rfc3339
 
 _REMEDY = "Write a node as name=NAME,cpu=2,memory=8Gi,nvidia.com/gpu=1,label:KEY=VALUE."
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 UNREACHABLE = "node(s) had untolerated taint(s)"
 
 
@@ -28,16 +31,19 @@ class Node:
 
     def all_labels(self) -> dict[str, str]:
         """Its own labels and those every node carries."""
-        return {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", **self.labels}
+        architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        fixed = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture}
+        return {**fixed, **self.labels}
 
 
 def this_machine() -> Node:
-    """The default node: this machine's cores and memory, and one made-up GPU."""
+    """The default node: this machine's cores, memory and disk, and one made-up GPU."""
     return Node(
         name="local-0",
         capacity={
             "cpu": Decimal(os.cpu_count() or 1),
             "memory": Decimal(psutil.virtual_memory().total),
+            "ephemeral-storage": Decimal(shutil.disk_usage("/").total),
             "nvidia.com/gpu": Decimal(1),
             "pods": Decimal(110),
         },

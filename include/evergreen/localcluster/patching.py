@@ -20,7 +20,7 @@ def apply_patch(item: Json, patch: Any, content_type: str) -> Json:
         # Metadata is all a pod's patch may change, and maps merge alike in both formats.
         merged = _merge(item, patch)
         return merged if isinstance(merged, dict) else item
-    raise ApiFailure(415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {content_type}")
+    raise ApiFailure(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
 
 
 def _merge(target: Any, patch: Any) -> Any:
@@ -45,7 +45,8 @@ def _json_patch(item: Json, operations: Any) -> Json:
         try:
             _operate(result, operation)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            raise ApiFailure(422, "Invalid", f"the JSON patch cannot be applied: {operation!r}") from error
+            message = "the server rejected our request due to an error in our request"
+            raise ApiFailure(422, "Invalid", message, {}) from error
     return result
 
 

@@ -76,7 +76,7 @@ def pod_status(pod: Json, states: States, verdict: Verdict | None) -> Json:
     old = pod["status"]
     status: Json = {
         "phase": phase,
-        "conditions": _conditions(old.get("conditions") or [], phase, init, main, verdict),
+        "conditions": _conditions(pod, phase, states, verdict),
         "hostIP": LOCAL_ADDRESS,
         "startTime": old.get("startTime") or rfc3339(),
         "qosClass": old.get("qosClass", "BestEffort"),
@@ -89,8 +89,8 @@ def pod_status(pod: Json, states: States, verdict: Verdict | None) -> Json:
     if phase == "Failed" and never_started:
         return status  # as the kubelet does: a pod that failed before its containers has no statuses
     if pod["spec"].get("initContainers"):
-        status["initContainerStatuses"] = _statuses(pod["spec"]["initContainers"], states)
-    status["containerStatuses"] = _statuses(pod["spec"]["containers"], states)
+        status["initContainerStatuses"] = _statuses(pod, pod["spec"]["initContainers"], states, init=True)
+    status["containerStatuses"] = _statuses(pod, pod["spec"]["containers"], states)
     return status
 
 
@@ -105,27 +105,31 @@ def _pod_reason(phase: Phase, main: Sequence[ContainerState], verdict: Verdict |
     return None
 
 
-def _statuses(containers: Sequence[Json], states: States) -> list[Json]:
-    return [_container_status(container, states[container["name"]]) for container in containers]
+def _statuses(pod: Json, containers: Sequence[Json], states: States, *, init: bool = False) -> list[Json]:
+    uid = pod["metadata"]["uid"]
+    return [_container_status(uid, container, states[container["name"]], init=init) for container in containers]
 
 
-def _container_status(container: Json, state: ContainerState) -> Json:
+def _container_status(uid: str, container: Json, state: ContainerState, *, init: bool) -> Json:
     running = isinstance(state, Running)
-    started = not isinstance(state, Waiting)
-    return {
+    succeeded = isinstance(state, Terminated) and not state.exit_code
+    status = {
         "name": container["name"],
         "image": container["image"],
-        "imageID": f"local://{container['image']}" if started else "",
-        "containerID": f"local://{container['name']}" if started else None,
-        "ready": running,
+        "imageID": "",
+        "ready": succeeded if init else running,
         "started": running,
         "restartCount": 0,
-        "state": state_object(state),
         "lastState": {},
     }
+    if isinstance(state, Waiting):
+        return {**status, "state": state_object(state, None)}
+    identity = f"local://{uid}/{container['name']}"
+    known = {"imageID": f"local://{container['image']}", "containerID": identity}
+    return {**status, **known, "state": state_object(state, identity)}
 
 
-def state_object(state: ContainerState) -> Json:
+def state_object(state: ContainerState, identity: str | None) -> Json:
     """The `state` field of a container status."""
     match state:
         case Waiting():
@@ -139,6 +143,7 @@ def state_object(state: ContainerState) -> Json:
                 "startedAt": state.started_at,
                 "finishedAt": state.finished_at,
                 "message": state.message,
+                "containerID": identity,
             }
             return {"terminated": _without_none(ended)}
 
@@ -158,25 +163,37 @@ def condition(
     return {"type": type_, "status": text, "lastProbeTime": None, "lastTransitionTime": since, **extra}
 
 
-def _conditions(
-    old: Sequence[Json],
-    phase: Phase,
-    init: Sequence[ContainerState],
-    main: Sequence[ContainerState],
-    verdict: Verdict | None,
-) -> list[Json]:
-    initialized = all(isinstance(state, Terminated) and not state.exit_code for state in init)
-    ready = bool(main) and all(isinstance(state, Running) for state in main)
-    unready = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
-    why = None if ready else unready
+def _conditions(pod: Json, phase: Phase, states: States, verdict: Verdict | None) -> list[Json]:
+    """All conditions, in the order the kubelet writes them."""
+    old = pod["status"].get("conditions") or []
+    initialized = _initialized(pod, phase, states)
+    unready = [c["name"] for c in pod["spec"]["containers"] if not isinstance(states[c["name"]], Running)]
+    why, message = _why_unready(phase, unready)
     conditions = [
+        condition(old, "Initialized", *initialized),
+        condition(old, "Ready", not unready, why, message),
+        condition(old, "ContainersReady", not unready, why, message),
         condition(old, "PodScheduled", True),
-        condition(old, "Initialized", initialized, None if initialized else "ContainersNotInitialized"),
-        condition(old, "ContainersReady", ready, why),
-        condition(old, "Ready", ready, why),
     ]
     if verdict is not None and verdict.disruption is not None:
         target = condition(old, "DisruptionTarget", True, verdict.disruption, verdict.message)
         return [*conditions, target]
     # Whoever is deleting the pod has said so; that stays.
     return [*conditions, *(item for item in old if item["type"] == "DisruptionTarget")]
+
+
+def _initialized(pod: Json, phase: Phase, states: States) -> tuple[bool, str | None, str | None]:
+    init = {c["name"]: states[c["name"]] for c in pod["spec"].get("initContainers") or []}
+    waited_for = [n for n, state in init.items() if not isinstance(state, Terminated) or state.exit_code]
+    if waited_for:
+        return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waited_for)}]"
+    return True, "PodCompleted" if phase == "Succeeded" else None, None
+
+
+def _why_unready(phase: Phase, unready: Sequence[str]) -> tuple[str | None, str | None]:
+    if not unready:
+        return None, None
+    ended = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
+    if ended is not None:
+        return ended, None
+    return "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"

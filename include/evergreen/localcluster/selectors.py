@@ -66,7 +66,8 @@ def _label_test(term: str) -> LabelTest:
     if match := _EXISTS.match(term):
         key, wanted = match["key"], not match["absent"]
         return lambda labels: (key in labels) is wanted
-    raise bad_request(f"unable to parse requirement: {term!r} is not a label selector")
+    odd = next((mark for mark in re.findall(r"[^A-Za-z0-9._/=!, -]", term)), term)
+    raise bad_request(f"unable to parse requirement: found {odd!r}, expected: identifier")
 
 
 def _among(key: str, values: set[str], *, wanted: bool) -> LabelTest:
@@ -83,7 +84,7 @@ def field_selector(text: str, known: tuple[str, ...]) -> Matcher:
 def _field_test(term: str, known: tuple[str, ...]) -> Matcher:
     match = re.match(r"^([A-Za-z.]+)(==|=|!=)(.*)$", term)
     if not match:
-        raise bad_request(f"invalid selector: {term!r}; can't understand it")
+        raise bad_request(f"invalid selector: {term!r}; can't understand {term!r}")
     field, operator, value = match.groups()
     if field not in known:
         raise bad_request(f"field label not supported: {field}")
@@ -93,7 +94,7 @@ def _field_test(term: str, known: tuple[str, ...]) -> Matcher:
 
 def _field(item: Json, path: str) -> str:
     if path == "source":
-        return str((item.get("source") or {}).get("component", ""))
+        return str((item.get("source") or {}).get("component") or item.get("reportingComponent") or "")
     found: object = item
     for name in path.split("."):
         found = found.get(name) if isinstance(found, dict) else None

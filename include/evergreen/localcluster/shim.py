@@ -213,8 +213,14 @@ class Container:
 
 
 def _start_problem(argv: list[str], error: OSError) -> str:
-    found = "executable file not found in $PATH" if isinstance(error, FileNotFoundError) else error.strerror
-    return f"failed to create containerd task: failed to start container process: exec: {argv[0]!r}: {found}"
+    """What containerd and runc say when a command cannot be executed."""
+    program = argv[0]
+    if isinstance(error, FileNotFoundError):
+        found = f"stat {program}: no such file or directory" if "/" in program else "executable file not found in $PATH"
+    else:
+        found = (error.strerror or str(error)).lower()
+    runc = f'runc create failed: unable to start container process: exec: "{program}": {found}: unknown'
+    return f"failed to create containerd task: failed to create shim task: OCI runtime create failed: {runc}"
 
 
 if __name__ == "__main__":

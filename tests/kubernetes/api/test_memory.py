@@ -1,28 +1,33 @@
+"""Memory limits: over them a container dies, and only what it really holds counts."""
+
 from __future__ import annotations
 
 import time
-from typing import Any
+
+from kube_pods import Pods
 
 LIMIT = {"resources": {"limits": {"memory": "120Mi"}}}
 
 
-def test_container_over_its_memory_limit_is_killed_with_137(pods: Any) -> None:
+def test_container_over_its_memory_limit_is_killed_with_137(pods: Pods) -> None:
     started = time.monotonic()
     pods.python("greedy", "import time; x = bytearray(400 << 20); time.sleep(30)", container=LIMIT)
     ended = pods.ended("greedy")
     assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
     assert pods.read("greedy").status.phase == "Failed"
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 25
 
 
-def test_memory_of_child_processes_counts(pods: Any) -> None:
+def test_memory_of_child_processes_counts(pods: Pods) -> None:
     child = "x = bytearray(70 << 20); import time; time.sleep(30)"
-    program = f"import subprocess, sys; [subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in 'ab'][0].wait()"
+    program = (
+        f"import os, subprocess, sys; [subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in 'ab']; os.wait()"
+    )
     pods.python("parent", program, container=LIMIT)
     assert pods.ended("parent").reason == "OOMKilled"
 
 
-def test_memory_shared_by_forked_processes_counts_once(pods: Any) -> None:
+def test_memory_shared_by_forked_processes_counts_once(pods: Pods) -> None:
     program = """
 import os, time
 x = bytearray(70 << 20)
@@ -34,10 +39,10 @@ os._exit(0) if 0 in children else os.waitpid(children[0], 0)
     assert pods.ended("forking").exit_code == 0
 
 
-def test_mapped_files_do_not_count_since_the_kernel_takes_them_back(pods: Any) -> None:
+def test_mapped_files_do_not_count_since_the_kernel_takes_them_back(pods: Pods) -> None:
     program = """
 import mmap, os, time
-path = os.environ["TMPDIR"] + "/big"
+path = os.environ.get("TMPDIR", "/tmp") + "/big"
 with open(path, "wb") as f:
     for _ in range(200):
         f.write(bytes(1 << 20))

@@ -1,0 +1,190 @@
+"""The pod of every profile is one that today's Kubernetes takes, and runs on a real cluster."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from kubernetes.client import ApiClient, CoreV1Api
+
+from evergreen.errors import ConfigurationError
+from evergreen.orchestration.pods import pod_step, use_chosen_profile
+from evergreen.orchestration.profiles import profile_names, read_profile
+from evergreen.pipeline import Pipeline
+from kube_pods import IMAGE, Pods, api_of
+
+VERSIONS = ["1.27", "1.30", "1.33", kubernetes_validate.latest_version().rpartition(".")[0]]
+
+
+def rendered(fraud: Pipeline, profile: str) -> dict[str, Any]:
+    """The pod that the operator would send, as the API would get it."""
+    step = pod_step(fraud, "train", inputs=["receipt"])
+    use_chosen_profile({"params": {"profile": profile}, "task": step})
+    pod = ApiClient().sanitize_for_serialization(step.build_pod_request_obj(dry_run=True))
+    return {key: value for key, value in pod.items() if key != "status"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("profile", profile_names())
+def test_pod_of_every_profile_is_valid_in_current_kubernetes(fraud: Pipeline, profile: str, version: str) -> None:
+    kubernetes_validate.validate(rendered(fraud, profile), version, strict=True)
+
+
+def test_schemas_do_refuse_what_is_wrong(fraud: Pipeline) -> None:
+    pod = rendered(fraud, "gpu-small")
+    pod["spec"]["tolerations"][0]["operater"] = "Exists"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(pod, VERSIONS[-1], strict=True)
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_pod_meets_the_restricted_security_standard(fraud: Pipeline, profile: str) -> None:
+    spec = rendered(fraud, profile)["spec"]
+    (container,) = spec["containers"]
+    pod, own = spec["securityContext"], container["securityContext"]
+    assert (pod["runAsNonRoot"], pod["runAsUser"], pod["seccompProfile"]) == (True, 10001, {"type": "RuntimeDefault"})
+    assert (own["allowPrivilegeEscalation"], own["readOnlyRootFilesystem"]) == (False, True)
+    assert own["capabilities"] == {"drop": ["ALL"]}
+    assert spec["automountServiceAccountToken"] is False
+    assert all(source["secretRef"]["optional"] for source in container["envFrom"])
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_everything_a_program_writes_goes_to_a_mounted_volume(fraud: Pipeline, profile: str) -> None:
+    spec = rendered(fraud, profile)["spec"]
+    (container,) = spec["containers"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume["emptyDir"] for volume in spec["volumes"]}
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert {"TMPDIR", "HOME", "XDG_CACHE_HOME"} <= values.keys()
+    assert all(values[name].startswith("/scratch") for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME"))
+    assert volumes[mounted["/scratch"]]["sizeLimit"] == read_profile(profile).scratch
+    if read_profile(profile).shm:
+        assert volumes[mounted["/dev/shm"]]["medium"] == "Memory"  # noqa: S108
+
+
+def test_accelerators_are_asked_for_as_their_clusters_name_them(fraud: Pipeline) -> None:
+    large, tpu = rendered(fraud, "gpu-large")["spec"], rendered(fraud, "tpu-v5e")["spec"]
+    assert int(large["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) > 1
+    assert tpu["containers"][0]["resources"]["limits"]["google.com/tpu"] == "8"
+    assert tpu["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+        "cloud.google.com/gke-tpu-topology": "2x4",
+    }
+    seconds = [toleration.get("tolerationSeconds") for toleration in large["tolerations"]]
+    assert seconds == [None, 60, 60]
+
+
+def test_chosen_profile_replaces_all_of_the_specs(fraud: Pipeline) -> None:
+    chosen, own = rendered(fraud, "tpu-v5e"), rendered(fraud, "cpu-small")
+    assert chosen["metadata"]["labels"]["evergreen/tier"] == "accelerated"
+    assert own["metadata"]["labels"]["evergreen/tier"] == "standard"
+    assert chosen["metadata"]["labels"]["evergreen/pipeline"] == "fraud"
+    assert "tolerations" not in own["spec"] or own["spec"]["tolerations"] == []
+
+
+GOOD = "box:\n  requests: {cpu: 1, memory: 1Gi}\n  limits: {memory: 2Gi}\n"
+TIMES = "  schedule_timeout_seconds: 60\n  deadline_seconds: 60\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (GOOD + TIMES + "  colour: red\n", "line 6: found box.colour: Extra inputs"),
+        (GOOD.replace("2Gi", "two") + TIMES, "line 3: found box.limits.memory: 'two' is no quantity"),
+        (GOOD.replace("2Gi", "1Mi") + TIMES, "line 1: found box: requests.memory 1Gi is more than its limit 1Mi"),
+        (GOOD + TIMES + "  shm: 2Gi\n", "shm 2Gi leaves nothing of limits.memory 2Gi"),
+        (GOOD + TIMES + "  tolerations: [{operator: Odd}]\n", "line 6: found box.tolerations.0.operator"),
+        (GOOD + "  deadline_seconds: [\n", "line 5: found"),
+        ("- box\n", "found no profiles"),
+    ],
+    ids=["key", "quantity", "limits", "shm", "toleration", "yaml", "list"],
+)  # fmt: skip
+def test_profile_that_cannot_be_is_refused_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, where: str
+) -> None:
+    path = tmp_path / "profiles.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("EVERGREEN_PROFILES", str(path))
+    with pytest.raises(ConfigurationError) as refused:
+        read_profile("box")
+    assert where in str(refused.value)
+
+
+def test_misspelt_affinity_is_refused_where_the_client_would_drop_it(
+    fraud: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "profiles.yaml"
+    for key, fits in (("nodeAffinity", True), ("nodeAfinity", False)):
+        term = "{matchExpressions: [{key: pool, operator: In, values: [gpu]}]}"
+        required = f"{{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{term}]}}}}"
+        path.write_text(GOOD.replace("box", f"box-{key.lower()}") + TIMES + f"  affinity: {{{key}: {required}}}\n")
+        copy = tmp_path / f"{key}.yaml"
+        copy.write_text(path.read_text())
+        monkeypatch.setenv("EVERGREEN_PROFILES", str(copy))
+        small = {"training": fraud.training.model_copy(update={"profile": f"box-{key.lower()}"})}
+        pipeline = fraud.model_copy(update=small)
+        if fits:
+            found = pod_step(pipeline, "train", inputs=[]).affinity
+            assert ApiClient().sanitize_for_serialization(found)["nodeAffinity"]
+        else:
+            with pytest.raises(ConfigurationError, match="nodeAfinity"):
+                pod_step(pipeline, "train", inputs=[])
+
+
+WRITES = """
+import os, pathlib, tempfile
+assert os.getuid() == 10001, os.getuid()
+with tempfile.NamedTemporaryFile("w") as file:
+    file.write("x"); file.flush()
+    print("scratch", pathlib.Path(file.name).parent)
+pathlib.Path.home().joinpath("cache").write_text("x")
+pathlib.Path("/dev/shm/x").write_bytes(bytes(1 << 20))
+try:
+    pathlib.Path("/etc/x").write_text("x")
+except OSError as error:
+    print("root", error.strerror)
+print("token", pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists())
+"""
+
+
+@pytest.fixture
+def real_pods(kubeconfig: Path) -> Any:
+    """The pods of a namespace of the test's own on a real cluster."""
+    api: CoreV1Api = api_of(kubeconfig)
+    name = f"evergreen-spec-{uuid.uuid4().hex[:8]}"
+    api.create_namespace({"metadata": {"name": name}})
+    while not api.list_namespaced_service_account(name).items:
+        time.sleep(0.05)
+    yield Pods(api, name)
+    api.delete_namespace(name)
+
+
+@pytest.mark.cluster
+def test_pod_of_the_profile_runs_on_a_real_cluster_and_writes_where_it_may(fraud: Pipeline, real_pods: Pods) -> None:
+    # gpu-large's volumes and security, without the devices and the size that this node does not have.
+    pod = rendered(fraud, "gpu-large")
+    (container,) = pod["spec"]["containers"]
+    container |= {"image": IMAGE, "command": ["python", "-c", WRITES], "args": []}
+    container["resources"] = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+    pod["metadata"] |= {"namespace": real_pods.namespace, "name": "writes"}
+    pod["spec"].pop("serviceAccountName", None)
+    real_pods.api.create_namespaced_pod(real_pods.namespace, pod)
+    real_pods.phase("writes", "Succeeded", "Failed")
+    assert real_pods.log("writes") == ["scratch /scratch", "root Read-only file system", "token False"]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("profile", profile_names())
+def test_real_cluster_takes_the_pod_of_every_profile(fraud: Pipeline, real_pods: Pods, profile: str) -> None:
+    pod = rendered(fraud, profile)
+    pod["metadata"] |= {"namespace": real_pods.namespace, "name": "taken"}
+    pod["spec"] |= {"nodeSelector": {"pool": "none"}}  # it is looked at, not run
+    pod["spec"].pop("serviceAccountName", None)
+    taken = real_pods.api.create_namespaced_pod(real_pods.namespace, pod)
+    assert taken.spec.security_context.seccomp_profile.type == "RuntimeDefault"
+    assert {volume.name for volume in taken.spec.volumes} >= {"scratch"}
