@@ -11,7 +11,7 @@ import pytest
 
 from evergreen.lake.lake import Lake
 
-PARTS = int(os.environ.get("EVERGREEN_TEST_LARGE_GB", "1"))
+GIGABYTES = int(os.environ.get("EVERGREEN_TEST_LARGE_GB", "1"))
 PASS = """
 import hashlib, os, resource, sys
 from datetime import date
@@ -45,7 +45,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.s3
 def test_gigabytes_pass_with_flat_memory(s3_lake: Lake, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::ResourceWarning", "-c", PASS, s3_lake.url, str(tmp_path), str(PARTS)],
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", PASS, s3_lake.url, str(tmp_path), str(GIGABYTES)],
         env=os.environ | dict(s3_lake.options),
         capture_output=True,
         text=True,
@@ -53,5 +53,5 @@ def test_gigabytes_pass_with_flat_memory(s3_lake: Lake, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     grown_mb = int(done.stdout) / 1024
-    assert grown_mb < 160, f"{grown_mb:.0f} MB more while {PARTS} GB passed"
+    assert grown_mb < 160, f"{grown_mb:.0f} MB more while {GIGABYTES} GB passed"
     assert s3_lake.objects.list("") == ["small"]
