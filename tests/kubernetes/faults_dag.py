@@ -18,7 +18,7 @@ from airflow.sdk import DAG
 from airflow.utils.db import initdb
 
 from evergreen.orchestration import pod_retries
-from evergreen.orchestration.pod_doctor import Action
+from evergreen.orchestration.pod_diagnosis import Action
 from evergreen.orchestration.pods import pod_step
 from evergreen.pipeline_file import read_pipeline
 from evergreen.settings import Settings
@@ -47,7 +47,8 @@ time.sleep(4 if kind == "long" else 1)
 def fault_task(scenario: dict[str, Any]) -> KubernetesPodOperator:
     """A pod step as pipelines have it, with a small program in the trainer's place and no receipt."""
     pipeline = read_pipeline(Settings.from_environment().pipelines / "fraud.yaml")
-    task = pod_step(pipeline, scenario["step"], inputs=[], profile=scenario.get("profile", "small"))
+    training = pipeline.training.model_copy(update={"profile": scenario.get("profile", "small")})
+    task = pod_step(pipeline.model_copy(update={"training": training}), scenario["step"], inputs=[])
     task.cmds = ["python", "-u", "-c", PROGRAM]
     task.arguments = [scenario["program"], "{{ ti.try_number }}"]
     task.retry_policy = pod_retries.PodRetries(halvings=2)

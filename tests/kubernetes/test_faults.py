@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from evergreen.orchestration.pod_care import INSTALLATION, TASK_ANNOTATIONS, delete_pods, installation
-from evergreen.orchestration.pod_doctor import Action, Cause
+from evergreen.orchestration.pod_diagnosis import Action, Cause
 from faulty_runs import Faulty, Outcome, Place, faulty, local_place, real_place  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.airflow
@@ -104,7 +104,7 @@ def harmed(place: Place, faulty: Callable[..., Faulty]) -> Any:
 
 def _leave_behind(place: Place, name: str, owner: str, run_id: str = "manual__gone") -> None:
     """A pod as an Airflow leaves it whose worker died."""
-    annotations = dict(zip(TASK_ANNOTATIONS, ("fraud.faults", "deleted", run_id), strict=True))
+    annotations = dict(zip(TASK_ANNOTATIONS, ("fraud.faults", "deleted", run_id, "-1"), strict=True))
     container = {"name": "base", "image": place.image, "command": ["python", "-c", "import time; time.sleep(600)"]}
     pod = {
         "metadata": {"name": name, "labels": {INSTALLATION: owner}, "annotations": annotations},
@@ -149,7 +149,8 @@ def test_task_that_failed_for_good_takes_its_pods_with_it(place: Place) -> None:
     operator = SimpleNamespace(
         task_id="deleted", labels={INSTALLATION: installation("here")}, namespace=place.namespace, client=place.api
     )
-    delete_pods({"task": operator, "ti": SimpleNamespace(dag_id="fraud.faults", task_id="deleted", run_id="manual__1")})
+    instance = SimpleNamespace(dag_id="fraud.faults", task_id="deleted", run_id="manual__1", map_index=-1)
+    delete_pods({"task": operator, "ti": instance})
     left = {pod.metadata.name for pod in place.pods()}
     assert "of-a-dead-worker" not in left
     assert "of-another-run" in left

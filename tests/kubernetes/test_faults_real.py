@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from evergreen.orchestration.pod_doctor import Action, Cause
+from evergreen.orchestration.pod_diagnosis import Action, Cause
 from faulty_runs import Faulty, Outcome, Place, faulty, real_place  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.airflow, pytest.mark.cluster]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from evergreen.orchestration.pod_doctor import Action, Cause, diagnose
+from evergreen.orchestration.pod_diagnosis import Action, Cause
+from evergreen.orchestration.pod_doctor import diagnose
 from evergreen.orchestration.pod_facts import Facts
 
 GPU = {"resources": {"limits": {"nvidia.com/gpu": "1", "memory": "16Gi"}}}
@@ -165,6 +166,22 @@ CASES = {
     "expired while a pod runs": (Facts(name="p", error=_refusal(401, "No")), Cause.UNREACHABLE, "expired or wrong"),
     "namespace absent": (Facts(error=_refusal(404, 'namespaces "x" not found')), Cause.REFUSED, 'namespaces "x"'),
     "invalid": (Facts(error=_refusal(422, "Pod is invalid: memory")), Cause.REFUSED, "Pod is invalid: memory"),
+    "policy": (
+        Facts(error=_refusal(403, 'pods "p" is forbidden: no PriorityClass with name high was found')),
+        Cause.REFUSED,
+        "no PriorityClass with name high",
+    ),
+    "untrusted": (
+        Facts(error="MaxRetryError: HTTPSConnectionPool(host='h', port=1): [SSL: CERTIFICATE_VERIFY_FAILED]"),
+        Cause.KUBECONFIG,
+        "a certificate that the kubeconfig does not trust",
+    ),
+    "garbled kubeconfig": (Facts(error="ScannerError: mapping values"), Cause.KUBECONFIG, "mapping values."),
+    "deferred for too long": (
+        Facts(name="p", pod=_pod(), error="AirflowException: Pod p reached the task's execution_timeout deadline."),
+        Cause.DEADLINE,
+        "longer than its deadline",
+    ),
     "no kubeconfig": (
         Facts(error="ConfigException: Invalid kube-config file"),
         Cause.KUBECONFIG,

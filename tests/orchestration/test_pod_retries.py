@@ -12,7 +12,7 @@ from airflow.sdk import RetryAction, RetryDecision
 
 from evergreen.errors import LakeUnavailable, NotFound
 from evergreen.lake.lake import Lake
-from evergreen.orchestration.pod_doctor import Action, Cause
+from evergreen.orchestration.pod_diagnosis import Action, Cause
 from evergreen.orchestration.pod_failures import failures_since
 from evergreen.orchestration.pod_retries import HALVINGS, ORDINARY, RESUMES, RETRIES, PodRetries, spent_before
 
@@ -50,7 +50,12 @@ def _context(try_number: int, end: str = "crash", max_tries: int = RETRIES) -> d
     seen = _Seen(pod)
     operator = SimpleNamespace(remote_pod=seen, pod=seen, client=client, namespace="default", retries=RETRIES)
     instance = SimpleNamespace(
-        dag_id="fraud.train_model", run_id="r", task_id="train", try_number=try_number, max_tries=max_tries
+        dag_id="fraud.train_model",
+        run_id="r",
+        task_id="train",
+        try_number=try_number,
+        max_tries=max_tries,
+        map_index=-1,
     )
     return {"task": operator, "ti": instance}
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from evergreen.orchestration.pod_care import INSTALLATION, TASK_ANNOTATIONS, PodCare, delete_pods
-from evergreen.orchestration.pod_doctor import Action
+from evergreen.orchestration.pod_diagnosis import Action
 from evergreen.orchestration.pod_retries import HALVINGS, ORDINARY, RESUMES, RETRIES
 from evergreen.orchestration.pods import pod_step, use_chosen_profile
 from evergreen.orchestration.profiles import read_profile
@@ -28,7 +28,8 @@ def test_only_training_has_a_micro_batch_to_halve(fraud: Pipeline) -> None:
 
 
 def test_task_waits_longer_than_its_pod_may_take(fraud: Pipeline) -> None:
-    operator = pod_step(fraud, "train", inputs=[], profile="gpu-small")
+    large = fraud.model_copy(update={"training": fraud.training.model_copy(update={"profile": "gpu-small"})})
+    operator = pod_step(large, "train", inputs=[])
     profile = read_profile("gpu-small")
     assert operator.execution_timeout > timedelta(seconds=profile.deadline_seconds + profile.schedule_timeout_seconds)
 
@@ -54,5 +55,5 @@ def test_missing_kubeconfig_spoils_no_failure_callback(
 ) -> None:
     monkeypatch.setenv("EVERGREEN_KUBECONFIG", "/nowhere/kubeconfig")
     operator = pod_step(fraud, "train", inputs=[])
-    delete_pods({"task": operator, "ti": SimpleNamespace(dag_id="d", task_id="train", run_id="r")})
+    delete_pods({"task": operator, "ti": SimpleNamespace(dag_id="d", task_id="train", run_id="r", map_index=-1)})
     assert "cannot be looked for" in caplog.text

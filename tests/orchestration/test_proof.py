@@ -28,6 +28,7 @@ def context(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         run_id="manual__1",
         task_id="train",
         try_number=2,
+        map_index=-1,
         xcom_push=lambda key, value: pushed.update({key: value}),
         xcom_pull=lambda task_ids, key: pushed[key],
     )

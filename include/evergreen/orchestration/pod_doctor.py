@@ -1,105 +1,16 @@
-"""Why a pod failed, in one sentence of cause and one of remedy, and what shall happen next. Pure.
-
-| action | when |
-|---|---|
-| resume | the cluster took the pod away: go on from the checkpoint without spending a retry |
-| halve | out of memory: again with half the micro-batch |
-| retry | something that may pass: an ordinary retry |
-| fail | no retry can help |
-"""
+"""Finds out why a pod failed, from what is left of it. Pure: plain Kubernetes JSON in, a sentence out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 
 from evergreen.errors import ConfigurationError, DataError, OutOfMemory, TemporaryError
+from evergreen.orchestration.pod_diagnosis import Cause, Diagnosis
 from evergreen.orchestration.pod_facts import Facts
 
-
-class Action(StrEnum):
-    """What happens after a failure."""
-
-    RESUME = "resume"
-    HALVE = "halve"
-    RETRY = "retry"
-    FAIL = "fail"
-
-
-class Cause(StrEnum):
-    """Why a pod failed, as records and messages name it."""
-
-    NOT_OFFERED = "not offered"
-    NO_ROOM = "no room"
-    NOT_STARTED = "not started"
-    QUOTA = "quota exceeded"
-    FORBIDDEN = "forbidden"
-    UNAUTHORIZED = "unauthorized"
-    REFUSED = "refused"
-    KUBECONFIG = "kubeconfig"
-    UNREACHABLE = "unreachable"
-    IMAGE = "image"
-    CONTAINER = "container"
-    EVICTED = "evicted"
-    STORAGE = "storage"
-    PREEMPTED = "preempted"
-    NODE_LOST = "node lost"
-    DELETED = "deleted"
-    OUT_OF_MEMORY = "out of memory"
-    DEADLINE = "deadline"
-    CONFIGURATION = "configuration"
-    DATA = "data"
-    TEMPORARY = "temporary"
-    EXIT = "exit"
-    UNKNOWN = "unknown"
-
-
-ACTIONS = {
-    Cause.NOT_OFFERED: Action.FAIL,
-    Cause.NO_ROOM: Action.RETRY,
-    Cause.NOT_STARTED: Action.RETRY,
-    Cause.QUOTA: Action.RETRY,
-    Cause.FORBIDDEN: Action.FAIL,
-    Cause.UNAUTHORIZED: Action.FAIL,
-    Cause.REFUSED: Action.FAIL,
-    Cause.KUBECONFIG: Action.FAIL,
-    Cause.UNREACHABLE: Action.RETRY,
-    Cause.IMAGE: Action.FAIL,
-    Cause.CONTAINER: Action.FAIL,
-    Cause.EVICTED: Action.RESUME,
-    Cause.STORAGE: Action.FAIL,
-    Cause.PREEMPTED: Action.RESUME,
-    Cause.NODE_LOST: Action.RESUME,
-    Cause.DELETED: Action.RESUME,
-    Cause.OUT_OF_MEMORY: Action.HALVE,
-    Cause.DEADLINE: Action.FAIL,
-    Cause.CONFIGURATION: Action.FAIL,
-    Cause.DATA: Action.FAIL,
-    Cause.TEMPORARY: Action.RETRY,
-    Cause.EXIT: Action.RETRY,
-    Cause.UNKNOWN: Action.RETRY,
-}
 RESUMES = "It goes on from its last checkpoint."
 OTHER_PROFILE = "Choose another profile in the trigger form"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """Why a pod failed and what helps."""
-
-    cause: Cause
-    sentence: str
-    remedy: str
-
-    @property
-    def action(self) -> Action:
-        """What shall happen next."""
-        return ACTIONS[self.cause]
-
-    def __str__(self) -> str:
-        return f"{self.sentence} {self.remedy}"
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -111,13 +22,16 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 
 def _kubeconfig(facts: Facts) -> Diagnosis | None:
-    if "ConfigException" not in facts.error and "FileNotFoundError" not in facts.error:
+    if "CERTIFICATE_VERIFY_FAILED" in facts.error:
+        why = "the cluster shows a certificate that the kubeconfig does not trust."
+    elif found := re.search(r"(?:ConfigException|FileNotFoundError|ScannerError|ParserError): (.*)", facts.error):
+        why = _sentence(found[1])
+    else:
         return None
-    found = re.search(r"(?:ConfigException|FileNotFoundError): (.*)", facts.error)
     return Diagnosis(
         cause=Cause.KUBECONFIG,
-        sentence=f"The way to the cluster is not known: {_sentence(found[1] if found else facts.error)}",
-        remedy="Set EVERGREEN_KUBECONFIG to a kubeconfig that Airflow's workers can read.",
+        sentence=f"The way to the cluster is not known: {why}",
+        remedy="Set EVERGREEN_KUBECONFIG to a kubeconfig of the cluster that Airflow's workers can read.",
     )
 
 
@@ -129,6 +43,9 @@ def _refused(facts: Facts) -> Diagnosis | None:
             sentence = f"The namespace's quota leaves no room for the pod: {message}"
             remedy = "Wait for other pods to end, raise the quota, or choose a smaller profile in the trigger form."
             return Diagnosis(cause=Cause.QUOTA, sentence=sentence, remedy=remedy)
+        case 403 if " cannot " not in message and facts.name is None:
+            remedy = "Correct the resource profile, or the namespace's limits and policies."
+            return Diagnosis(cause=Cause.REFUSED, sentence=f"The cluster refuses the pod: {message}", remedy=remedy)
         case 403:
             remedy = "Ask the cluster's administrator to allow it to the account of EVERGREEN_KUBECONFIG."
             return Diagnosis(cause=Cause.FORBIDDEN, sentence=f"The cluster forbids it: {message}", remedy=remedy)
@@ -146,7 +63,7 @@ def _refused(facts: Facts) -> Diagnosis | None:
 
 def _deadline(facts: Facts) -> Diagnosis | None:
     late = facts.status.get("reason") == "DeadlineExceeded" or facts.event("DeadlineExceeded")
-    if not late and "AirflowTaskTimeout" not in facts.error:
+    if not late and not re.search(r"AirflowTaskTimeout|execution_timeout deadline", facts.error):
         return None
     seconds = (facts.pod.get("spec") or {}).get("activeDeadlineSeconds")
     return Diagnosis(

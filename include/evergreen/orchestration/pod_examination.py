@@ -55,7 +55,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def _name_of_this_try(context: Mapping[str, Any]) -> str | None:
     """The operator leaves the name as an XCom, which Airflow clears before every try."""
     instance = context["ti"]
-    name: str | None = instance.xcom_pull(task_ids=instance.task_id, key="pod_name")
+    name: str | None = instance.xcom_pull(task_ids=instance.task_id, key="pod_name", map_indexes=instance.map_index)
     return name
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from evergreen.orchestration.pod_doctor import Action, Cause
+from evergreen.orchestration.pod_diagnosis import Action, Cause
 from evergreen.orchestration.proof import identity, pipeline_of
 
 if TYPE_CHECKING:  # DAG files import this module on every parse

@@ -15,7 +15,8 @@ from typing import Any
 from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 
 from evergreen.errors import DataError, EvergreenError, LakeUnavailable
-from evergreen.orchestration.pod_doctor import Action, Cause, Diagnosis, diagnose
+from evergreen.orchestration.pod_diagnosis import Action, Cause, Diagnosis
+from evergreen.orchestration.pod_doctor import diagnose
 from evergreen.orchestration.pod_examination import chain, examine
 from evergreen.orchestration.pod_failures import Failure, failures_since, record_failure
 from evergreen.orchestration.proof import identity, open_lake, pipeline_of
