@@ -110,6 +110,8 @@ def train(seed: str, run_type: str, micro_batch_rows: int | None, halvings: int,
                 seed=int(seed) if seed else None,
                 work=Path(folder),
                 micro_batch_rows=_halved(step.pipeline.training, micro_batch_rows, halvings),
+                expected_device=step.settings.expected_device,
+                rendezvous=step.settings.rendezvous,
             )
         return model.model_copy(update={"backfill": run_type == "backfill"})
 
@@ -130,7 +132,13 @@ def try_configuration(configuration: str, epochs: int, **options: Any) -> None:
         tried = json.loads(configuration)
         pipeline = configured(step.pipeline, tried, epochs=epochs)
         with TemporaryDirectory(prefix="evergreen-try-") as folder:
-            model = train_model(pipeline, step.take(TrainingSet), step.lake, work=Path(folder))
+            model = train_model(
+                pipeline,
+                step.take(TrainingSet),
+                step.lake,
+                work=Path(folder),
+                expected_device=step.settings.expected_device,
+            )
         metrics = json.loads(step.lake.objects.get(f"{model.uri}/metrics.json"))
         return Trial(configuration=tried, epochs=epochs, average_precision=metrics["average_precision"], model=model)
 
@@ -212,6 +220,9 @@ def run_step(
         )
         key = _result_key(step, decided_by or {})
         found = None if fresh else find_result(lake, step.pipeline.pipeline, task, key)
+        if settings.rendezvous and settings.rendezvous.index and not found:
+            work(step)  # the pod of index 0 writes the receipt for all
+            sys.exit(0)
         path = _reuse(step, found, inputs) if found else _work(step, work, inputs, key)
     except EvergreenError as error:
         # The operator's retry policy reads this last line from the pod's termination message.
@@ -279,9 +290,15 @@ def _receipt(
         seconds=seconds,
         cost=seconds / 3600 * step.settings.price_per_hour,
         energy_watt_hours=seconds / 3600 * step.settings.watts,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=_peak_memory_bytes(),
         reused=reused,
     )
+
+
+def _peak_memory_bytes() -> int:
+    """Of this process, or of the largest one it started."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in whose)
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:

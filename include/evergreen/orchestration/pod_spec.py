@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_affinity
+from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_affinity, convert_env_vars
 from kubernetes.client import ApiClient
 from kubernetes.client import models as k8s
 
@@ -21,6 +21,8 @@ LAKE_SECRET = "evergreen-lake"  # noqa: S105
 USER_ID = 10001
 """User and group of every process in a pod, and owner of its volumes; the images are built for it."""
 SCRATCH = "/scratch"
+DEVICES = {"nvidia.com/gpu": "cuda", "google.com/tpu": "xla"}
+"""Limit of a profile -> the kind of device that a step must find in the pod."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 
@@ -32,19 +34,19 @@ def pod_arguments(settings: Settings, profile: Profile, labels: dict[str, str]) 
         "image": settings.trainer_image,
         "config_file": str(settings.kubeconfig) if settings.kubeconfig else None,
         "in_cluster": settings.kubeconfig is None,
-        "env_vars": _environment(settings),
         "env_from": [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=LAKE_SECRET, optional=True))],
         "automount_service_account_token": False,
         "security_context": _pod_security(),
         "container_security_context": _container_security(),
-        **profile_arguments(profile, labels),
+        **profile_arguments(settings, profile, labels),
     }
 
 
-def profile_arguments(profile: Profile, labels: dict[str, str]) -> dict[str, Any]:
+def profile_arguments(settings: Settings, profile: Profile, labels: dict[str, str]) -> dict[str, Any]:
     """The arguments that the profile decides, under the names of the operator's attributes."""
     return {
         "labels": {**profile.labels, **labels},
+        "env_vars": convert_env_vars(_environment(settings, profile)),
         "container_resources": k8s.V1ResourceRequirements(requests=profile.requests, limits=profile.limits),
         "node_selector": profile.node_selector,
         "tolerations": [k8s.V1Toleration(**toleration.model_dump()) for toleration in profile.tolerations],
@@ -61,9 +63,11 @@ def profile_arguments(profile: Profile, labels: dict[str, str]) -> dict[str, Any
     }
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: Settings, profile: Profile) -> dict[str, str]:
     """Nothing secret; what libraries write goes to the scratch volume, for the root file system is read-only."""
+    expected = next((kind for limit, kind in DEVICES.items() if limit in profile.limits), "")
     return {
+        "EVERGREEN_EXPECTED_DEVICE": expected,
         "EVERGREEN_LAKE_URL": settings.lake_url,
         "EVERGREEN_TRAINER_IMAGE": settings.trainer_image,
         "EVERGREEN_CODE_VERSION": settings.code_version,

@@ -103,7 +103,7 @@ def use_chosen_profile(context: Mapping[str, Any]) -> None:
     if chosen:
         task, profile = context["task"], read_profile(chosen)
         labels = {name: task.labels[name] for name in IDENTITY}
-        for name, value in profile_arguments(profile, labels).items():
+        for name, value in profile_arguments(Settings.from_environment(), profile, labels).items():
             setattr(task, name, value)
         task.execution_timeout = _time_limit(profile)
 
