@@ -171,9 +171,11 @@ def _volume_path(volume: Json, directory: PodDirectory) -> str:
 
 
 def make_volumes(pod: Json, directory: PodDirectory, store: Store) -> None:
-    """Make the pod's volumes as real directories; VolumeMissing when a Secret or ConfigMap is absent."""
+    """Make the volumes that are mounted as real directories; VolumeMissing when a Secret or ConfigMap is absent."""
+    containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+    mounted = {mount["name"] for container in containers for mount in container.get("volumeMounts") or []}
     for volume in pod["spec"].get("volumes") or []:
-        if "hostPath" in volume:
+        if "hostPath" in volume or volume["name"] not in mounted:
             continue
         path = directory.volume(volume["name"])
         path.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -137,7 +137,8 @@ def test_log_of_a_pod_without_a_node_is_empty(pods: Pods) -> None:
 
 
 def test_log_of_a_container_that_has_not_started_is_refused(pods: Pods) -> None:
-    pods.python("later", "", volumes=[{"name": "v", "secret": {"secretName": "absent"}}])
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    pods.python("later", "", volumes=[{"name": "v", "secret": {"secretName": "absent"}}], container=mount)
     pods.waiting("later", "ContainerCreating")
     with pytest.raises(ApiException, match="is waiting to start: ContainerCreating") as refusal:
         pods.log("later")

@@ -185,7 +185,8 @@ def test_secrets_and_config_maps_reach_the_container(pods: Pods, api: CoreV1Api)
 
 
 def test_pod_waits_for_a_secret_that_is_not_there_yet(pods: Pods, api: CoreV1Api) -> None:
-    pods.python("mounted", "", volumes=[{"name": "v", "secret": {"secretName": "late"}}])
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    pods.python("mounted", "", volumes=[{"name": "v", "secret": {"secretName": "late"}}], container=mount)
     pods.python(
         "waiting", "import os; print(os.environ['KEY'])", container={"envFrom": [{"secretRef": {"name": "late"}}]}
     )
