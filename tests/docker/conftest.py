@@ -1,0 +1,125 @@
+"""Pods of our images on the real cluster, locked down as in production, with a lake from this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import load_kube_config
+
+from evergreen.lake.lake import Lake
+from images import airflow_image, serving_image, trainer_image  # noqa: F401
+from serving.conftest import config, in_process, logged, publish, transactions  # noqa: F401
+from training.conftest import make_training_set, tiny  # noqa: F401
+
+USER = 10001
+START_SECONDS = 120.0
+LOCKED_DOWN = {
+    "readOnlyRootFilesystem": True,
+    "allowPrivilegeEscalation": False,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+class ImagePods:
+    """Pods of images in one namespace: read-only, without rights, `/tmp` of their own, the lake at `/lake`."""
+
+    def __init__(self, api: client.CoreV1Api, namespace: str) -> None:
+        self.api = api
+        self.namespace = namespace
+
+    def start(
+        self, image: str, command: list[str] | None = None, *, lake: Lake | None = None, **environment: str
+    ) -> str:
+        """Name of a new pod; without a command it runs what the image says."""
+        name = f"pod-{uuid4().hex[:8]}"
+        volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+        mounts = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+        if lake is not None:
+            volumes.append({"name": "lake", "hostPath": {"path": str(hand_over(lake)), "type": "Directory"}})
+            mounts.append({"name": "lake", "mountPath": "/lake"})
+            environment |= {"EVERGREEN_LAKE_URL": "file:///lake"}
+        container = {
+            "name": "base",
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "env": [{"name": key, "value": value} for key, value in environment.items()],
+            "volumeMounts": mounts,
+            "securityContext": LOCKED_DOWN,
+        } | ({"command": command} if command else {})
+        spec = {"restartPolicy": "Never", "dnsPolicy": "Default", "containers": [container], "volumes": volumes}
+        self.api.create_namespaced_pod(self.namespace, {"metadata": {"name": name}, "spec": spec})
+        return name
+
+    def run(self, image: str, command: list[str], *, lake: Lake | None = None, **environment: str) -> str:
+        """What the command printed; AssertionError when it ended badly."""
+        name = self.start(image, command, lake=lake, **environment)
+        pod = self.wait(name, "Succeeded", "Failed")
+        log = self.log(name)
+        assert pod.status.phase == "Succeeded", f"{pod.status.container_statuses}\n{log}"
+        return log
+
+    def wait(self, name: str, *phases: str) -> Any:
+        """The pod, once it is in one of the phases."""
+        give_up_at = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up_at:
+            pod = self.api.read_namespaced_pod(name, self.namespace)
+            if pod.status.phase in phases:
+                return pod
+            time.sleep(0.2)
+        raise AssertionError(f"{name} is still {pod.status}")
+
+    def log(self, name: str) -> str:
+        """What the pod printed so far."""
+        return str(self.api.read_namespaced_pod_log(name, self.namespace, _preload_content=False).data.decode())
+
+    def delete(self, name: str) -> None:
+        """Asks the pod to stop, and returns when it has."""
+        self.api.delete_namespaced_pod(name, self.namespace, grace_period_seconds=20)
+        give_up_at = time.monotonic() + 40
+        with contextlib.suppress(ApiException):
+            while time.monotonic() < give_up_at:
+                pod = self.api.read_namespaced_pod(name, self.namespace)
+                if all(status.state.terminated for status in pod.status.container_statuses):
+                    return
+                time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def pods(kubeconfig: Path) -> Iterator[ImagePods]:
+    """Pods in a namespace of their own on the real cluster."""
+    load_kube_config(str(kubeconfig))
+    api = client.CoreV1Api()
+    name = f"images-{uuid4().hex[:6]}"
+    api.create_namespace({"metadata": {"name": name}})
+    _wait_for_service_account(api, name)
+    yield ImagePods(api, name)
+    api.delete_namespace(name, grace_period_seconds=0)
+
+
+def hand_over(lake: Lake) -> Path:
+    """The folder of the lake, which the images' user may write from now on."""
+    folder = Path(lake.url.removeprefix("file://"))
+    folder.mkdir(exist_ok=True)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, USER, USER)
+    return folder
+
+
+def _wait_for_service_account(api: client.CoreV1Api, namespace: str) -> None:
+    give_up_at = time.monotonic() + 30
+    while time.monotonic() < give_up_at:
+        with contextlib.suppress(ApiException):
+            if api.read_namespaced_service_account("default", namespace).secrets:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"namespace {namespace} has no service account")
