@@ -11,9 +11,9 @@ from pathlib import Path
 from numba.core.caching import UserProvidedCacheLocator
 
 
-class ShippedKernels(UserProvidedCacheLocator):  # type: ignore[misc]  # numba has no types
+class ShippedKernels(UserProvidedCacheLocator):
     """Compiled code in NUMBA_CACHE_DIR, whether or not that can be written to."""
 
     def ensure_cache_path(self) -> None:
         """Makes the folder while the image is built; finds it later."""
-        Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
+        Path(str(self.get_cache_path())).mkdir(parents=True, exist_ok=True)  # type: ignore[no-untyped-call]
