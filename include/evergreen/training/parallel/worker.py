@@ -58,8 +58,8 @@ def _team(device: torch.device) -> Iterator[Team]:
 
 
 def _log_to_stdout(team: Team) -> None:
-    """The leading process says everything, the others what is wrong."""
-    level = logging.INFO if team.leads else logging.WARNING
+    """The leading process says everything, the others only what the leading one cannot."""
+    level = logging.INFO if team.leads else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
 
 

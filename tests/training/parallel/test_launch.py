@@ -1,0 +1,175 @@
+"""Whole runs in two processes, started by torchrun as the step starts them, and what ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+import torch
+from safetensors.torch import load
+
+from evergreen.artifacts import Model, TrainingSet
+from evergreen.errors import ConfigurationError, DataError, OutOfMemory, TemporaryError
+from evergreen.lake.lake import Lake
+from evergreen.pipeline import Parallel, Pipeline
+from evergreen.settings import Rendezvous
+from evergreen.training.parallel.job import Job
+from evergreen.training.parallel.launch import torchrun
+from evergreen.training.train import train
+
+WORKER = "evergreen.training.parallel.worker"
+
+
+@pytest.fixture
+def pair(tiny: Pipeline) -> Pipeline:
+    """`tiny`, trained by two processes for long enough to be ended on the way."""
+    training = tiny.training.model_copy(
+        update={"parallel": Parallel(strategy="data", processes=2), "max_epochs": 12, "patience": 12, "batch_rows": 64}
+    )
+    return tiny.model_copy(update={"training": training})
+
+
+def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path) -> Model:
+    work.mkdir()
+    return train(pipeline, training_set, lake, work=work)
+
+
+def _workers() -> list[psutil.Process]:
+    """The training processes below this one, by their ranks."""
+    below = psutil.Process().children(recursive=True)
+    found = [p for p in below if WORKER in (p.cmdline() if p.is_running() else []) and "run" not in p.cmdline()[2]]
+    return sorted(found, key=lambda p: p.pid)
+
+
+def _once_checkpointed(lake: Lake, act: Callable[[], None]) -> threading.Thread:
+    """A thread that acts as soon as a second checkpoint is finished."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            if sum(path.endswith("manifest.json") for path in lake.objects.list("checkpoints")) >= 2:
+                act()
+                return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_killed_processes_resume_to_the_bits_of_an_uninterrupted_run(
+    lake: Lake,
+    tiny: Pipeline,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    training_set = make_training_set(lake, pair)
+    whole = _train(pair, training_set, lake, tmp_path / "whole")
+    capfd.readouterr()
+
+    killer = _once_checkpointed(lake, lambda: _workers()[-1].kill())
+    assert _train(pair, training_set, lake, tmp_path / "killed") == whole
+    killer.join()
+    assert "resumed after epoch" in capfd.readouterr().out
+
+    ender = _once_checkpointed(lake, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(TemporaryError, match="resumes from the last checkpoint") as caught:
+        _train(pair, training_set, lake, tmp_path / "ended")
+    ender.join()
+    assert caught.value.exit_code == 75
+    assert not _workers()
+    assert _train(pair, training_set, lake, tmp_path / "resumed") == whole
+    assert "resumed after epoch" in capfd.readouterr().out
+    assert lake.objects.list("checkpoints") == []
+
+    alone = pair.model_copy(update={"training": pair.training.model_copy(update={"parallel": Parallel()})})
+    single = _train(alone, training_set, lake, tmp_path / "alone")
+    weights = [load(lake.objects.get(f"{model.uri}/weights.safetensors")) for model in (whole, single)]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-3) for name in weights[1])
+
+
+def test_an_error_that_no_new_start_can_mend_ends_the_run_at_once(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    make_rows: Callable[..., pl.DataFrame],
+    tmp_path: Path,
+) -> None:
+    training_set = make_training_set(lake, pair, validation=make_rows(300).drop("hour"))
+    started = time.monotonic()
+    with pytest.raises(DataError, match="validation part: found no hour"):
+        _train(pair, training_set, lake, tmp_path / "work")
+    assert (tmp_path / "work" / "failure.json").exists()
+    assert time.monotonic() - started < 120
+
+
+def _job(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path) -> Job:
+    work.mkdir(parents=True)
+    return Job(
+        pipeline=pipeline,
+        training_set=training_set,
+        lake_url=lake.url,
+        seed=None,
+        micro_batch_rows=None,
+        expected_device=None,
+        work=work,
+    )
+
+
+def test_processes_of_two_machines_meet_and_make_one_model(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    free_port: int,
+) -> None:
+    training = pair.training.model_copy(update={"max_epochs": 2})
+    pipeline = pair.model_copy(update={"training": training})
+    training_set = make_training_set(lake, pipeline)
+    jobs, running = [], []
+    for index in range(2):
+        job = _job(pipeline, training_set, lake, tmp_path / f"machine-{index}")
+        place = Rendezvous(nodes=2, index=index, endpoint=f"127.0.0.1:{free_port}", address="127.0.0.1")
+        running.append(subprocess.Popen(torchrun(1, place, job), env=os.environ | {"OMP_NUM_THREADS": "1"}))
+        jobs.append(job)
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    models = [job.read_model() for job in jobs]
+    assert models[0] == models[1]
+    assert lake.objects.exists(f"{models[0].uri}/model.onnx")
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def test_a_failure_crosses_the_processes_whole(
+    lake: Lake, pair: Pipeline, make_training_set: Callable[..., TrainingSet], tmp_path: Path
+) -> None:
+    job = _job(pair, make_training_set(lake, pair), lake, tmp_path / "work")
+    lost = TemporaryError("A", found="b", wanted="c", remedy="d")
+    memory = OutOfMemory("Memory", found="none", wanted="some", remedy="halve", details="long")
+    job.write_failure(lost)
+    assert not job.failed_for_good
+    job.write_failure(memory)
+    job.write_failure(ConfigurationError("E", found="f", wanted="g", remedy="h"))
+    read = job.read_failure()
+    assert (type(read), str(read)) == (OutOfMemory, str(memory))
+    assert read.details == "long"
+    again = subprocess.run([sys.executable, "-m", WORKER, str(job.write())], capture_output=True)
+    assert again.returncode == 0
