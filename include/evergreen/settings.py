@@ -70,6 +70,8 @@ class Settings:
     """Price of an hour in this pod, from its resource profile."""
     watts: float = 0.0
     """Power this pod is taken to draw, from its resource profile."""
+    made_up_devices: bool = False
+    """Whether the cluster's GPUs are only said to be there, as on one machine: steps then train on the CPU."""
     expected_device: str | None = None
     """Kind of device that the pod's resource profile asked for, `cuda` or `xla`; None: whatever is there."""
     rendezvous: Rendezvous | None = None
@@ -100,6 +102,7 @@ class Settings:
             code_version=environment.get("EVERGREEN_CODE_VERSION", VERSION),
             price_per_hour=float(environment.get("EVERGREEN_PRICE_PER_HOUR", 0)),
             watts=float(environment.get("EVERGREEN_WATTS", 0)),
+            made_up_devices=environment.get("EVERGREEN_MADE_UP_DEVICES", "").lower() in ("1", "true"),
             expected_device=environment.get("EVERGREEN_EXPECTED_DEVICE") or None,
             rendezvous=_rendezvous(environment),
         )

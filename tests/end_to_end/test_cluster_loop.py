@@ -82,6 +82,7 @@ def installation(
                 "EVERGREEN_SERVING_TOKEN": TOKEN,
                 "EVERGREEN_TRAINER_IMAGE": trainer_image,
                 "EVERGREEN_PROFILES": str(PROFILES),
+                "EVERGREEN_MADE_UP_DEVICES": "true",
             }
         )
         for name, value in variables.items():

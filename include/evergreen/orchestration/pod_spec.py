@@ -67,7 +67,9 @@ def _environment(settings: Settings, profile: Profile) -> dict[str, str]:
     """Nothing secret; what libraries write goes to the scratch volume, for the root file system is read-only."""
     expected = next((kind for limit, kind in DEVICES.items() if limit in profile.limits), "")
     return {
-        "EVERGREEN_EXPECTED_DEVICE": expected,
+        "EVERGREEN_EXPECTED_DEVICE": "" if settings.made_up_devices else expected,
+        "EVERGREEN_PRICE_PER_HOUR": str(profile.price_per_hour),
+        "EVERGREEN_WATTS": str(profile.watts),
         "EVERGREEN_LAKE_URL": settings.lake_url,
         "EVERGREEN_TRAINER_IMAGE": settings.trainer_image,
         "EVERGREEN_CODE_VERSION": settings.code_version,

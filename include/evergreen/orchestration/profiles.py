@@ -87,6 +87,10 @@ class Profile(BaseModel):
     schedule_timeout_seconds: int = Field(gt=0)
     """How long a pod may wait for a node and its image; fit it to how long a node takes to be scaled up."""
     deadline_seconds: int = Field(gt=0)
+    price_per_hour: float = Field(default=0.0, ge=0)
+    """What an hour of such a pod costs, in your currency; receipts and reports multiply it by the time taken."""
+    watts: float = Field(default=0.0, ge=0)
+    """Power such a pod is taken to draw; reports estimate the energy from it."""
     deferrable: bool = False
     """Wait in the triggerer instead of a worker; for pods that run longer than a few seconds."""
 

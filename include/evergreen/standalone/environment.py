@@ -25,6 +25,7 @@ def part_environment(
         "EVERGREEN_LAKE_URL": settings.lake_url,
         "EVERGREEN_DATABASE_URL": ledger_url,
         "EVERGREEN_KUBECONFIG": str(settings.kubeconfig or IN_CLUSTER),
+        "EVERGREEN_MADE_UP_DEVICES": str(settings.kubeconfig == home.kubeconfig),
         "EVERGREEN_SERVING_URL": settings.serving_url,
         "AIRFLOW_CONN_FRAUD_SOURCE": source_url,
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": "kubernetes://",
