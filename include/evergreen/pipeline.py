@@ -202,6 +202,13 @@ class Training(Part):
     """Image of the training pod, for a trainer of one's own; None: the torch trainer's."""
     command: tuple[str, ...] = Field(default=("python", "-m", "evergreen.step"), min_length=1)
     """What the training pod runs, before the word `train` and the step's options."""
+    family: Literal["network", "trees", "blend"] = "blend"
+    """`network`: a multi-layer perceptron in torch. `trees`: LightGBM. `blend`: both, weighed by validation days."""
+    members: int = Field(default=1, ge=1, le=16)
+    """Networks whose logits are averaged, each from a seed of its own; as many times the cost."""
+    max_trees: int = Field(default=600, ge=1, le=20_000)
+    tree_leaves: int = Field(default=31, ge=2, le=1024)
+    tree_learning_rate: float = Field(default=0.05, gt=0, le=1)
     max_epochs: int = Field(default=20, ge=1, le=1000)
     patience: int = Field(default=4, ge=1)
     """Epochs without a better validation average precision before stopping."""
@@ -222,7 +229,8 @@ class Training(Part):
     """Of matrix products; tf32 is float32 on a CPU."""
     parallel: Parallel = Parallel()
     threads: int = Field(default=2, ge=1, le=256)
-    """CPU threads of the arithmetic of each process. Fixed here and not by the machine, so that a seed gives the same bits anywhere."""
+    """CPU threads of the arithmetic of each process. Fixed here and not by the machine, so that a seed gives the same
+    bits anywhere."""
 
 
 class Choice(Part):

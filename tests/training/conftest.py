@@ -40,7 +40,7 @@ def tiny(fraud: Pipeline) -> Pipeline:
         }
     )
     training = fraud.training.model_copy(
-        update={"hidden": (24, 24), "max_epochs": 5, "batch_rows": 256, "threads": 1}
+        update={"family": "network", "hidden": (24, 24), "max_epochs": 5, "batch_rows": 256, "threads": 1}
         | {"negative_share": 0.5, "learning_rate": 5e-3}
     )
     return fraud.model_copy(update={"features": features, "training": training})

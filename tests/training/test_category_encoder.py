@@ -10,8 +10,9 @@ from evergreen.training.category_encoder import Vocabulary, fit_target_encoding
 
 
 def test_index_zero_is_whatever_training_did_not_see() -> None:
-    vocabulary = Vocabulary(column="c", levels=("", "a", "b"))
+    vocabulary = Vocabulary(column="c", levels=("", "a", "b"), log_odds=(0.1, -0.2, 0.3))
     assert vocabulary.encode(pl.Series("c", ["b", "", "new", "a"])).tolist() == [3, 1, 0, 2]
+    assert vocabulary.risks.tolist() == pytest.approx([0.0, 0.1, -0.2, 0.3])
 
 
 def test_target_encoding_by_hand() -> None:

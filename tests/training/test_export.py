@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from evergreen.errors import EvergreenError
+from evergreen.training.blend import Blend
 from evergreen.training.calibration import Calibration
 from evergreen.training.dataset import Examples
 from evergreen.training.encoders import Encoders, fit_encoders
@@ -22,6 +23,7 @@ from evergreen.training.rows import Rows
 from evergreen.training.scorer import Signature, categorical_matrix, numeric_matrix
 
 CALIBRATION = Calibration(slope=0.8, intercept=-1.5)
+BLEND = Blend(networks=1.0, trees=0.0, calibration=CALIBRATION)
 SIGNATURES = {
     "both": Signature(numeric=("amount", "card_since_last"), categorical=("channel", "merchant_id")),
     "numbers only": Signature(numeric=("amount", "card_since_last", "hour"), categorical=()),
@@ -58,7 +60,7 @@ def test_graph_equals_network_on_missing_unseen_and_infinite_values(
     frame = make_rows(2000)
     encoders, _ = fit_encoders(_examples(frame, signature))
     network = _network(encoders)
-    graph = build_graph(network, encoders, CALIBRATION, signature).SerializeToString()
+    graph = build_graph([network], None, encoders, BLEND, signature).SerializeToString()
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for rows in (frame, _odd_rows(frame), frame.head(1)):
         given = {
@@ -86,9 +88,9 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path, make_rows: Callable[...
     frame, signature = make_rows(500), SIGNATURES["numbers only"]
     encoders, _ = fit_encoders(_examples(frame, signature))
     path = tmp_path / "model.onnx"
-    path.write_bytes(build_graph(_network(encoders), encoders, CALIBRATION, signature).SerializeToString())
+    path.write_bytes(build_graph([_network(encoders)], None, encoders, BLEND, signature).SerializeToString())
     wanted = np.full(frame.height, 0.5)
-    with pytest.raises(EvergreenError, match="away from the network's"):
+    with pytest.raises(EvergreenError, match="away from the model's"):
         require_equal(path, {"numeric": numeric_matrix(frame, signature.numeric)}, wanted, threads=1)
 
 
@@ -96,5 +98,5 @@ def test_the_same_network_gives_the_same_bytes(make_rows: Callable[..., pl.DataF
     signature = SIGNATURES["both"]
     encoders, _ = fit_encoders(_examples(make_rows(500), signature))
     network = _network(encoders)
-    one, two = (build_graph(network, encoders, CALIBRATION, signature) for _ in range(2))
+    one, two = (build_graph([network], None, encoders, BLEND, signature) for _ in range(2))
     assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)

@@ -30,9 +30,8 @@ Nothing known only after {training_set.as_of.isoformat()} was used. Training set
 Label: `{label.name}`, 1 when {_meaning(pipeline)} within {label.matures_after_days} days of the event.
 
 ## Model
-A multi-layer perceptron ({" x ".join(map(str, recipe.training.hidden))} units) over piecewise-linear encoded numbers
-and embedded or target-encoded categories; early stopping on the validation days at epoch {metrics.best_epoch} of
-{metrics.epochs}. Seed {recipe.training.seed}, device {recipe.device}.
+{_members(recipe, metrics)}
+Seed {recipe.training.seed}, device {recipe.device}.
 Spec `{pipeline.digest}`, recipe `{recipe.digest}`.
 
 ## Metrics on the validation days
@@ -56,6 +55,23 @@ Categorical: {_listed(features.categorical)}.
 - It learned from labels known by the as-of instant; whatever is never reported counts as 0.
 - No fairness analysis beyond the slices the gate names ({_listed(pipeline.gate.slices)}) was made.
 """
+
+
+def _members(recipe: Recipe, metrics: Metrics) -> str:
+    """What the model is made of, a line each."""
+    hidden = " x ".join(map(str, recipe.training.hidden))
+    said = {
+        "network": f"a multi-layer perceptron ({hidden} units) over piecewise-linear encoded numbers and embedded or "
+        "target-encoded categories; early stopping on the validation days at epoch {best} of {steps}",
+        "trees": "boosted trees (LightGBM) over numbers and target-encoded categories; {best} of {steps} kept by "
+        "early stopping on the validation days",
+    }
+    lines = [
+        f"- {said[m.kind].format(best=m.best, steps=m.steps)}: average precision {m.average_precision:.4f} there, "
+        f"weight {m.weight:.3f}"
+        for m in metrics.members
+    ]
+    return "\n".join(["The weighted sum of the logits, then calibrated, of:", "", *lines, ""])
 
 
 def _part(title: str, training_set: TrainingSet, days: tuple[date, date], part: str | None = None) -> str:

@@ -21,10 +21,17 @@ class Vocabulary:
 
     column: str
     levels: tuple[str, ...]
+    log_odds: tuple[float, ...]
+    """Smoothed, of the label in each level, minus the log-odds overall: the order in which trees see the levels."""
 
     def encode(self, values: pl.Series) -> npt.NDArray[np.int64]:
         """int64 [B]: index of each value."""
         return codes(values, self.levels) + 1
+
+    @property
+    def risks(self) -> npt.NDArray[np.float32]:
+        """Log-odds by index: 0 for a level not seen, then those of the levels."""
+        return np.array([0.0, *self.log_odds], np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,16 @@ def codes(values: pl.Series, levels: tuple[str, ...]) -> npt.NDArray[np.int64]:
 def levels_of(values: pl.Series) -> tuple[str, ...]:
     """The distinct values, sorted."""
     return tuple(values.unique().sort().to_list())
+
+
+def fit_vocabulary(values: pl.Series, labels: npt.NDArray[np.float32]) -> Vocabulary:
+    """The vocabulary of a column of few levels."""
+    levels = levels_of(values)
+    level, prior = codes(values, levels), float(labels.mean(dtype=np.float64))
+    rows = np.bincount(level, minlength=len(levels)).astype(np.int64)
+    positives = np.bincount(level, labels, len(levels)).astype(np.float64)
+    log_odds = tuple(_log_odds(positives, rows, prior).tolist())
+    return Vocabulary(column=values.name, levels=levels, log_odds=log_odds)
 
 
 def fit_target_encoding(

@@ -16,7 +16,7 @@ from evergreen.training.category_encoder import (
     TargetEncoding,
     Vocabulary,
     fit_target_encoding,
-    levels_of,
+    fit_vocabulary,
 )
 from evergreen.training.dataset import Examples
 from evergreen.training.numeric_encoder import NumericEncoder, fit_numeric
@@ -36,6 +36,11 @@ class Encoders:
     def encode(self, examples: Examples) -> Encoded:
         """What the network takes, for rows that none of this was fitted to."""
         return self._encoded(examples, [t.encode(examples.categorical[t.column]) for t in self.targets])
+
+    def tree_columns(self, values: npt.NDArray[np.float32], indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """What trees take, [B, F + E]: bounded numbers, then the log-odds of each embedded category."""
+        risks = [v.risks[column] for v, column in zip(self.vocabularies, indices.T, strict=True)]
+        return np.column_stack([self.numeric.bounded(values), *risks])
 
     def _encoded(self, examples: Examples, targets: list[npt.NDArray[np.float32]]) -> Encoded:
         indices = [v.encode(examples.categorical[v.column]) for v in self.vocabularies]
@@ -65,7 +70,7 @@ def fit_encoders(train: Examples) -> tuple[Encoders, Encoded]:
     out_of_fold: list[npt.NDArray[np.float32]] = []
     for values in train.categorical:
         if values.n_unique() <= MOST_EMBEDDED_LEVELS:
-            vocabularies.append(Vocabulary(column=values.name, levels=levels_of(values)))
+            vocabularies.append(fit_vocabulary(values, train.labels))
         else:
             encoding, own = fit_target_encoding(values, train.labels)
             targets.append(encoding)

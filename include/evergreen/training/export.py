@@ -6,6 +6,8 @@ same weights give the same bytes and a single row costs few nodes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,17 @@ import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from evergreen.errors import EvergreenError
-from evergreen.training.calibration import Calibration
+from evergreen.training.blend import Blend
 from evergreen.training.encoders import Encoders
 from evergreen.training.network import NumericEmbedding, TabularNetwork
 from evergreen.training.scorer import Signature
+from evergreen.training.tree_nodes import tree_attributes
+from evergreen.training.trees import Trees
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 9
 TOLERANCE = 1e-5
-"""Largest difference of probability between the graph and the network."""
+"""Largest difference of probability between the graph and its members."""
 
 
 class Graph:
@@ -59,14 +63,16 @@ class Graph:
 
 
 def build_graph(
-    network: TabularNetwork, encoders: Encoders, calibration: Calibration, signature: Signature
+    networks: Sequence[TabularNetwork], trees: Trees | None, encoders: Encoders, blend: Blend, signature: Signature
 ) -> ModelProto:
-    """The whole model as one graph."""
+    """The whole model as one graph; members share the encoders."""
     graph = Graph()
-    joined = [*_numbers(graph, network.numbers, encoders, signature), *_categories(graph, network, encoders, signature)]
-    logit = _perceptron(graph, network, _joined(graph, joined))
-    scaled = graph.add("Mul", logit, graph.floats(calibration.slope))
-    shifted = graph.add("Add", scaled, graph.floats(calibration.intercept))
+    inputs = _Inputs(graph, encoders, signature)
+    logits = [_weighted(graph, _network(graph, network, inputs), blend.networks) for network in networks]
+    if trees is not None:
+        logits.append(_trees(graph, trees, inputs, weight=blend.trees))
+    scaled = graph.add("Mul", _sum(graph, logits), graph.floats(blend.calibration.slope))
+    shifted = graph.add("Add", scaled, graph.floats(blend.calibration.intercept))
     column = graph.add("Sigmoid", shifted)
     graph.nodes.append(helper.make_node("Reshape", [column, graph.indices(-1)], ["score"]))
     return _model(graph, signature)
@@ -84,51 +90,107 @@ def require_equal(
     if not worst <= TOLERANCE:
         raise EvergreenError(
             "Exported model",
-            found=f"scores up to {worst:.2g} away from the network's",
+            found=f"scores up to {worst:.2g} away from the model's",
             wanted=f"at most {TOLERANCE}",
             remedy="This is a defect of the export; please report it with the training set's digest.",
         )
 
 
-def _numbers(graph: Graph, block: NumericEmbedding, encoders: Encoders, signature: Signature) -> list[str]:
-    """Embeddings [B, F * D] of the numbers, then the flags [B, K], where there are any."""
-    columns = ["numeric"] if signature.numeric else []
-    for target in encoders.targets:
-        looked_up = _looked_up(graph, target.column, target.levels, signature, floats=target.log_odds)
-        columns.append(looked_up)
-    if not columns:
-        return []
-    values = _joined(graph, columns)
-    absent = graph.add("IsNaN", values)
-    filled = graph.add("Where", absent, graph.constant(_array(block.median)), values)
-    above = graph.add("Max", filled, graph.constant(_array(block.first)))
-    clipped = graph.add("Min", above, graph.constant(_array(block.last)))
-    embedded = _piecewise_linear(graph, block, clipped)
-    if block.flagged.numel() == 0:
-        return [embedded]
-    flags = graph.add("Gather", absent, graph.constant(_array(block.flagged)), axis=1)
-    return [embedded, graph.add("Cast", flags, to=TensorProto.FLOAT)]
+class _Inputs:
+    """What members start from, each made when the first asks for it. F columns of numbers, E embedded categories."""
+
+    def __init__(self, graph: Graph, encoders: Encoders, signature: Signature) -> None:
+        self.graph, self.encoders, self.signature = graph, encoders, signature
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether F is above 0."""
+        return bool(self.signature.numeric or self.encoders.targets)
+
+    @cached_property
+    def values(self) -> str:
+        """[B, F] numbers and target encodings, NaN where missing."""
+        columns = ["numeric"] if self.signature.numeric else []
+        for target in self.encoders.targets:
+            columns.append(_looked_up(self.graph, target.column, target.levels, self.signature, floats=target.log_odds))
+        return _joined(self.graph, columns)
+
+    @cached_property
+    def absent(self) -> str:
+        """Bool [B, F]: where values are missing."""
+        return self.graph.add("IsNaN", self.values)
+
+    @cached_property
+    def clipped(self) -> str:
+        """[B, F]: the median where missing, and within the smallest and largest knot."""
+        knots = self.encoders.numeric
+        filled = self.graph.add("Where", self.absent, self.graph.constant(knots.median), self.values)
+        above = self.graph.add("Max", filled, self.graph.constant(knots.first))
+        return self.graph.add("Min", above, self.graph.constant(knots.last))
+
+    @cached_property
+    def bounded(self) -> str:
+        """[B, F]: the same, but NaN stays in flagged columns, as `NumericEncoder.bounded` has it."""
+        knots = self.encoders.numeric
+        if not knots.flagged:
+            return self.clipped
+        flagged = np.isin(np.arange(knots.median.size), knots.flagged)
+        missing = self.graph.add("And", self.absent, self.graph.constant(flagged))
+        return self.graph.add("Where", missing, self.graph.scalar(np.nan), self.clipped)
+
+    @cached_property
+    def bins(self) -> str:
+        """[F, B, T]: how far through each bin the values are."""
+        graph, knots = self.graph, self.encoders.numeric
+        by_column = graph.add("Unsqueeze", graph.add("Transpose", self.clipped, perm=[1, 0]), graph.indices(2))
+        into = graph.add("Sub", by_column, graph.constant(knots.lower[:, None, :]))
+        share = graph.add("Mul", into, graph.constant(knots.inverse[:, None, :]))
+        return graph.add("Clip", share, graph.scalar(0.0), graph.scalar(1.0))
+
+    @cached_property
+    def flags(self) -> list[str]:
+        """[B, K]: which of the flagged columns are missing, where there are any."""
+        flagged = self.encoders.numeric.flagged
+        if not flagged:
+            return []
+        chosen = self.graph.add("Gather", self.absent, self.graph.indices(*flagged), axis=1)
+        return [self.graph.add("Cast", chosen, to=TensorProto.FLOAT)]
+
+    @cached_property
+    def levels(self) -> list[str]:
+        """int64 [B, 1] of each embedded category: its index."""
+        return [_looked_up(self.graph, v.column, v.levels, self.signature) for v in self.encoders.vocabularies]
 
 
-def _piecewise_linear(graph: Graph, block: NumericEmbedding, values: str) -> str:
-    """[B, F * D]: what `NumericEmbedding.forward` does after clipping, one matrix product a column."""
+def _network(graph: Graph, network: TabularNetwork, inputs: _Inputs) -> str:
+    """[B, 1]: the logit of one network."""
+    numbers = [_piecewise_linear(graph, network.numbers, inputs.bins), *inputs.flags] if inputs.has_numbers else []
+    return _perceptron(graph, network, _joined(graph, [*numbers, *_categories(graph, network, inputs)]))
+
+
+def _trees(graph: Graph, trees: Trees, inputs: _Inputs, *, weight: float) -> str:
+    """[B, 1]: `weight` times the logit of the trees."""
+    numbers = [inputs.bounded] if inputs.has_numbers else []
+    for level, vocabulary in zip(inputs.levels, inputs.encoders.vocabularies, strict=True):
+        numbers.append(graph.add("Gather", graph.constant(vocabulary.risks), level, axis=0))
+    attributes = tree_attributes(trees.text, weight=weight)
+    return graph.add("TreeEnsembleRegressor", _joined(graph, numbers), domain="ai.onnx.ml", **attributes)
+
+
+def _piecewise_linear(graph: Graph, block: NumericEmbedding, bins: str) -> str:
+    """[B, F * D]: what `NumericEmbedding.forward` makes of the bins, one matrix product a column."""
     weight, bias = (_array(tensor) for tensor in block.folded())
-    by_column = graph.add("Unsqueeze", graph.add("Transpose", values, perm=[1, 0]), graph.indices(2))
-    into = graph.add("Sub", by_column, graph.constant(_array(block.lower)[:, None, :]))
-    share = graph.add("Mul", into, graph.constant(_array(block.inverse)[:, None, :]))
-    bins = graph.add("Clip", share, graph.scalar(0.0), graph.scalar(1.0))
     product = graph.add("MatMul", bins, graph.constant(weight))
     by_row = graph.add("Transpose", product, perm=[1, 0, 2])
     embedded = graph.add("Add", by_row, graph.constant(bias))
     return graph.add("Reshape", embedded, graph.indices(-1, bias.size))
 
 
-def _categories(graph: Graph, network: TabularNetwork, encoders: Encoders, signature: Signature) -> list[str]:
+def _categories(graph: Graph, network: TabularNetwork, inputs: _Inputs) -> list[str]:
     """An embedding [B, D] of each category."""
     embedded = []
-    for vocabulary, table in zip(encoders.vocabularies, network.categories, strict=True):
-        index = _looked_up(graph, vocabulary.column, vocabulary.levels, signature)
-        flat = graph.add("Reshape", index, graph.indices(-1))
+    for level, table in zip(inputs.levels, network.categories, strict=True):
+        flat = graph.add("Reshape", level, graph.indices(-1))
         embedded.append(graph.add("Gather", graph.constant(_array(table)), flat, axis=0))
     return embedded
 
@@ -155,6 +217,14 @@ def _perceptron(graph: Graph, network: TabularNetwork, x: str) -> str:
         if layer is not network.output:
             x = graph.add("Relu", x)
     return x
+
+
+def _weighted(graph: Graph, logit: str, weight: float) -> str:
+    return logit if weight == 1.0 else graph.add("Mul", logit, graph.floats(weight))
+
+
+def _sum(graph: Graph, parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else graph.add("Sum", *parts)
 
 
 def _joined(graph: Graph, columns: list[str]) -> str:

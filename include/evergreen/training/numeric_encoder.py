@@ -50,6 +50,14 @@ class NumericEncoder:
         """Columns with at most one value, which carry nothing."""
         return np.flatnonzero(self.first == self.last).tolist()
 
+    def bounded(self, values: Floats) -> Floats:
+        """`values` [B, F] within the smallest and largest seen; NaN stays in flagged columns, elsewhere the median."""
+        absent = np.isnan(values)
+        kept = np.clip(np.where(absent, self.median, values), self.first, self.last)
+        missing = np.zeros(self.median.size, bool)
+        missing[list(self.flagged)] = True
+        return np.where(absent & missing, np.float32(np.nan), kept)
+
 
 def fit_numeric(values: Floats) -> NumericEncoder:
     """Knots, medians and flags of the columns of `values` [B, F], where NaN is missing."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from evergreen.pipeline import Pipeline, Training
 from evergreen.training.scorer import Signature
 
-LIBRARIES = ("numpy", "onnx", "polars", "torch")
+LIBRARIES = ("lightgbm", "numpy", "onnx", "polars", "torch")
 
 
 class Recipe(BaseModel):
@@ -37,6 +38,13 @@ class Recipe(BaseModel):
             device=device,
             libraries={name: version(name) for name in LIBRARIES},
         )
+
+    def member(self, number: int) -> Recipe:
+        """The recipe of one network of several: the first has the run's seed, the others one drawn from it."""
+        if number == 0:
+            return self
+        seed = int(np.random.SeedSequence([self.training.seed, number]).generate_state(1)[0] >> 1)
+        return self.model_copy(update={"training": self.training.model_copy(update={"seed": seed})})
 
     @property
     def digest(self) -> str:

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from evergreen.training.calibration import Calibration
+from evergreen.training.calibration import Calibration, Logits
 from evergreen.training.ranking import average_precision, brier, roc_auc
-from evergreen.training.state import EpochResult, TrainingState
+from evergreen.training.state import EpochResult
+
+
+class Member(BaseModel):
+    """One network, or the trees, of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["network", "trees"]
+    weight: float
+    """Of its logit in the blend."""
+    average_precision: float
+    """On the validation part."""
+    steps: int
+    """Epochs trained, or trees grown."""
+    best: int
+    """The best epoch, or the number of trees kept."""
+    curve: tuple[EpochResult, ...]
+    """By epoch; empty for trees."""
+
+    @classmethod
+    def of(
+        cls,
+        kind: Literal["network", "trees"],
+        logits: Logits,
+        labels: npt.NDArray[np.float32],
+        *,
+        weight: float,
+        steps: int,
+        best: int,
+        curve: tuple[EpochResult, ...] = (),
+    ) -> Member:
+        """The member that gave `logits` [B] for the validation rows."""
+        precision = average_precision(labels, logits)
+        return cls(kind=kind, weight=weight, average_precision=precision, steps=steps, best=best, curve=curve)
 
 
 class Metrics(BaseModel):
-    """Metrics of the calibrated scores on the validation part, and the curve that led there."""
+    """Metrics of the calibrated scores on the validation part, and how the members got there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,16 +60,22 @@ class Metrics(BaseModel):
     rows: int
     positives: int
     epochs: int
+    """Of the first member, as are the best and the curve; trees, where there is no network."""
     best_epoch: int
     calibration_slope: float
     calibration_intercept: float
     curve: tuple[EpochResult, ...]
+    members: tuple[Member, ...]
 
 
 def measure(
-    state: TrainingState, calibration: Calibration, labels: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]
+    members: Sequence[Member],
+    calibration: Calibration,
+    labels: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float64],
 ) -> Metrics:
     """Metrics of `scores` [B] against `labels` [B]."""
+    first = members[0]
     return Metrics(
         average_precision=average_precision(labels, scores),
         roc_auc=roc_auc(labels, scores),
@@ -40,9 +83,10 @@ def measure(
         mean_score=float(scores.mean()),
         rows=labels.size,
         positives=int(labels.sum()),
-        epochs=len(state.curve),
-        best_epoch=state.best_epoch,
+        epochs=first.steps,
+        best_epoch=first.best,
         calibration_slope=calibration.slope,
         calibration_intercept=calibration.intercept,
-        curve=tuple(state.curve),
+        curve=first.curve,
+        members=tuple(members),
     )

@@ -7,37 +7,34 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from evergreen.artifacts import Model, TrainingSet
 from evergreen.features.training_set import fetch_part
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline, Training
 from evergreen.settings import Rendezvous
-from evergreen.training.calibration import Calibration, fit_calibration
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
 from evergreen.training.dataset import Examples
 from evergreen.training.devices import DTYPES, choose_device, memory_errors, repeatable
-from evergreen.training.encoders import Encoders, warn_of_constants
-from evergreen.training.export import build_graph, require_equal
+from evergreen.training.encoders import warn_of_constants
+from evergreen.training.fitted import Fitted, FittedNetwork, write_model
 from evergreen.training.interruption import Interruption, interruptible
-from evergreen.training.loop import Fit, score
+from evergreen.training.loop import Fit
 from evergreen.training.model_files import store_model
 from evergreen.training.network import TabularNetwork
 from evergreen.training.parallel.job import Job
 from evergreen.training.prepared import Facts, Prepared, encode_shards, larger_than_memory, open_shards, prepare
 from evergreen.training.recipe import Recipe
-from evergreen.training.report import Metrics, measure
-from evergreen.training.rows import Rows, drawn_share, num_drawn
-from evergreen.training.scorer import categorical_matrix
+from evergreen.training.rows import drawn_share, num_drawn
 from evergreen.training.state import EpochResult, TrainingState, fingerprint
 from evergreen.training.strategy import Alone, Strategy
 from evergreen.training.team import ALONE, Team
+from evergreen.training.trees import fit_trees
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +48,17 @@ class Run:
     recipe: Recipe
     device: torch.device
     team: Team
-    checkpoints: Checkpoints
+    checkpoints: Callable[[Recipe], Checkpoints]
+    """Those of a network's recipe."""
     interruption: Interruption
     on_progress: Progress | None
 
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """A model before it is written down."""
-
-    encoders: Encoders
-    network: TabularNetwork
-    calibration: Calibration
-    metrics: Metrics
+    @property
+    def members(self) -> list[Run]:
+        """How each network of the model trains; none for a model of trees alone."""
+        training = self.recipe.training
+        count = 0 if training.family == "trees" else training.members
+        return [replace(self, recipe=self.recipe.member(number)) for number in range(count)]
 
 
 def train(
@@ -100,13 +95,12 @@ def train(
         return train_in_processes(job, lake.options, rendezvous)
     device = choose_device(expected=expected_device)
     recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type)
-    checkpoints = WholeCheckpoints(lake.objects, training_set, recipe, work)
     with _training(recipe, device) as interruption:
         run = Run(
             recipe=recipe,
             device=device,
             team=ALONE,
-            checkpoints=checkpoints,
+            checkpoints=lambda member: WholeCheckpoints(lake.objects, training_set, member, work),
             interruption=interruption,
             on_progress=on_progress,
         )
@@ -123,7 +117,7 @@ def train_together(job: Job, lake: Lake, *, team: Team, device: torch.device) ->
             recipe=recipe,
             device=device,
             team=team,
-            checkpoints=ShardedCheckpoints(lake.objects, job.training_set, recipe, job.work, team),
+            checkpoints=lambda member: ShardedCheckpoints(lake.objects, job.training_set, member, job.work, team),
             interruption=interruption,
             on_progress=None,
         )
@@ -163,7 +157,7 @@ def _store(
     folder: Path,
 ) -> Model:
     shutil.rmtree(folder, ignore_errors=True)  # what a process that was killed here had begun
-    _write(folder, fitted, checked, run.recipe)
+    write_model(folder, fitted, checked, run.recipe)
     (folder / "card.md").write_text(model_card(pipeline, training_set, run.recipe, fitted.metrics))
     run.interruption.check()
     model = store_model(
@@ -174,7 +168,8 @@ def _store(
         training_set=training_set.digest,
         seed=run.recipe.training.seed,
     )
-    run.checkpoints.clear()
+    for member in run.members:
+        member.checkpoints(member.recipe).clear()
     return model
 
 
@@ -199,12 +194,28 @@ def _prepare(lake: Lake, training_set: TrainingSet, run: Run, work: Path) -> Pre
 def _fit(prepared: Prepared, run: Run) -> Fitted | None:
     """The fitted model, in the leading process; None elsewhere."""
     training, facts = run.recipe.training, prepared.facts
-    network = _start(facts, training, run.device)
     logger.info("training on %d rows (%d positive)", facts.negatives + facts.positives, facts.positives)
+    networks = [_fit_network(prepared, member) for member in run.members]
+    if not run.team.leads:
+        return None
+    warn_of_constants(facts.encoders, run.recipe.features.numeric)
+    trees = None
+    if training.family != "network":
+        check = run.interruption.check
+        trees = fit_trees(facts.encoders, prepared.train, prepared.validation, training, check=check)
+    return Fitted.of(facts.encoders, networks, trees, prepared.validation, training)
+
+
+def _fit_network(prepared: Prepared, run: Run) -> FittedNetwork:
+    """One network, which in the leading process has the best weights."""
+    training = run.recipe.training
+    torch.manual_seed(training.seed)
+    network = _start(prepared.facts, training, run.device)
     whole = copy.deepcopy(network).requires_grad_(False)
-    strategy = _strategy(network, facts, run)
+    strategy = _strategy(network, prepared.facts, run)
     state = TrainingState(strategy.network, training, architecture=fingerprint(whole))
-    run.checkpoints.resume(state)
+    checkpoints = run.checkpoints(run.recipe)
+    checkpoints.resume(state)
     Fit(
         state=state,
         network=whole if run.team.leads else whole.to("meta"),
@@ -213,20 +224,14 @@ def _fit(prepared: Prepared, run: Run) -> Fitted | None:
         train=prepared.train,
         validation=prepared.validation,
         training=training,
-        checkpoints=run.checkpoints,
+        checkpoints=checkpoints,
         interruption=run.interruption,
         on_progress=run.on_progress,
     ).run()
     weights = strategy.whole(state.best)
-    if not run.team.leads:
-        return None
-    warn_of_constants(facts.encoders, run.recipe.features.numeric)
-    whole.load_state_dict(weights, strict=False)
-    labels = prepared.validation.labels
-    logits = score(whole, prepared.validation, training.micro_batch_rows)
-    calibration = fit_calibration(logits, labels)
-    metrics = measure(state, calibration, labels, calibration.probability(logits))
-    return Fitted(encoders=facts.encoders, network=whole.cpu(), calibration=calibration, metrics=metrics)
+    if run.team.leads:
+        whole.load_state_dict(weights, strict=False)
+    return FittedNetwork(network=whole, curve=tuple(state.curve), best_epoch=state.best_epoch)
 
 
 def _strategy(network: TabularNetwork, facts: Facts, run: Run) -> Strategy:
@@ -246,23 +251,3 @@ def _start(facts: Facts, training: Training, device: torch.device) -> TabularNet
     drawn = facts.negatives * drawn_share(facts.negatives, training.negative_share)
     network.start_from(positives / (positives + drawn))
     return network.to(device)
-
-
-def _write(folder: Path, fitted: Fitted, validation: Examples, recipe: Recipe) -> None:
-    """Write every file of the model but its card; the graph must score the validation part as the network does."""
-    folder.mkdir(parents=True)
-    features = recipe.features
-    graph = build_graph(fitted.network, fitted.encoders, fitted.calibration, features)
-    (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
-    save_file(fitted.network.state_dict(), folder / "weights.safetensors")
-    (folder / "signature.json").write_text(features.model_dump_json())
-    (folder / "config.json").write_text(recipe.model_dump_json(indent=2))
-    (folder / "metrics.json").write_text(fitted.metrics.model_dump_json(indent=2))
-    logits = score(fitted.network, Rows.on(torch.device("cpu"), fitted.encoders.encode(validation)))
-    inputs = {
-        "numeric": validation.numeric,
-        "categorical": categorical_matrix(validation.categorical, features.categorical),
-    }
-    given = {name: value for name, value in inputs.items() if value.shape[1]}
-    wanted = fitted.calibration.probability(logits)
-    require_equal(folder / "model.onnx", given, wanted, threads=recipe.training.threads)

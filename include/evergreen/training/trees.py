@@ -1,0 +1,127 @@
+"""Boosted trees (LightGBM): the other family of models, on the same encodings as the network.
+
+B rows, F columns of numbers, E embedded categories. Trees take the numbers, target encodings among them, and each
+embedded category as the log-odds of its level. LightGBM is imported where it is used, after torch: it then runs on
+torch's OpenMP, and slim images need not have one of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evergreen.pipeline import Training
+from evergreen.training.encoders import Encoders
+from evergreen.training.rows import Source
+
+logger = logging.getLogger(__name__)
+
+SHAPE: dict[str, Any] = {
+    "objective": "binary",
+    "metric": "average_precision",
+    "min_data_in_leaf": 30,
+    "lambda_l2": 10.0,
+    "feature_fraction": 0.5,
+    "pos_bagging_fraction": 1.0,
+    "neg_bagging_fraction": 0.2,
+    "bagging_freq": 1,
+}
+"""Regularised for few positives: each tree sees all of them, a fresh share of the negatives and of the columns."""
+REPEATABLE: dict[str, Any] = {
+    "deterministic": True,
+    "force_row_wise": True,
+    "feature_pre_filter": False,
+    "verbosity": -1,
+}
+PATIENCE = 50
+"""Trees without a better validation average precision before growing ends."""
+TREES_BETWEEN_LINES = 50
+ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees:
+    """Fitted trees."""
+
+    text: str
+    """The model in LightGBM's own format, cut after the best tree."""
+    grown: int
+    """Trees that were grown."""
+    kept: int
+    """Trees up to the best."""
+
+    def logits(self, encoders: Encoders, rows: Source) -> npt.NDArray[np.float64]:
+        """float64 [B]: sum of the leaves that each row falls into."""
+        import lightgbm
+
+        booster = lightgbm.Booster(model_str=self.text)
+        columns = _columns(encoders, rows, ROWS_AT_ONCE)
+        return np.concatenate([booster.predict(some, raw_score=True, num_threads=1) for some in columns])
+
+
+def fit_trees(
+    encoders: Encoders, train: Source, validation: Source, training: Training, *, check: Callable[[], None]
+) -> Trees:
+    """Trees grown until validation average precision no longer rises; the same inputs give the same trees.
+
+    `check` is called after each tree and may raise. Of a train part of more than `training.rows_in_memory` rows,
+    evenly spaced ones are used.
+    """
+    import lightgbm
+
+    lightgbm.register_logger(logger, info_method_name="debug")
+    parameters = SHAPE | REPEATABLE | _chosen(training)
+    taught = lightgbm.Dataset(*_spaced(encoders, train, training.rows_in_memory), params=parameters)
+    checked = taught.create_valid(*_spaced(encoders, validation, training.rows_in_memory), params=parameters)
+    booster = lightgbm.train(
+        parameters,
+        taught,
+        training.max_trees,
+        valid_sets=[checked],
+        callbacks=[_after_tree(training, check), lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )
+    grown = booster.current_iteration()
+    best = booster.best_iteration if booster.best_iteration > 0 else grown
+    logger.info("grew %d trees, kept %d", grown, best)
+    return Trees(text=booster.model_to_string(num_iteration=best), grown=grown, kept=best)
+
+
+def _chosen(training: Training) -> dict[str, Any]:
+    return {
+        "learning_rate": training.tree_learning_rate,
+        "num_leaves": training.tree_leaves,
+        "num_threads": training.threads,
+        "seed": training.seed,
+    }
+
+
+def _spaced(encoders: Encoders, rows: Source, most: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """At most `most` evenly spaced rows: their columns and labels."""
+    spacing = -(-rows.num_rows // most)
+    parts, seen = [], 0
+    for columns in _columns(encoders, rows, ROWS_AT_ONCE):
+        parts.append(columns[-seen % spacing :: spacing])
+        seen += len(columns)
+    return np.concatenate(parts), rows.labels[::spacing]
+
+
+def _columns(encoders: Encoders, rows: Source, rows_at_once: int) -> Iterator[npt.NDArray[np.float32]]:
+    """float32 [at most `rows_at_once`, F + E] of all rows in order."""
+    for some in rows.slices(rows_at_once):
+        yield encoders.tree_columns(some.values.cpu().numpy(), some.indices.cpu().numpy())
+
+
+def _after_tree(training: Training, check: Callable[[], None]) -> Callable[[Any], None]:
+    def after_tree(progress: Any) -> None:
+        check()
+        grown = progress.iteration + 1
+        if grown % TREES_BETWEEN_LINES == 0:
+            precision = progress.evaluation_result_list[0][2]
+            logger.info("tree %d of at most %d: validation AP %.4f", grown, training.max_trees, precision)
+
+    return after_tree
