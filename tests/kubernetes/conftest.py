@@ -1,0 +1,5 @@
+"""The images that run on the real cluster."""
+
+from __future__ import annotations
+
+from images import serving_image  # noqa: F401
