@@ -24,14 +24,13 @@ logger = logging.getLogger(__name__)
 SHAPE: dict[str, Any] = {
     "objective": "binary",
     "metric": "average_precision",
-    "min_data_in_leaf": 30,
+    "min_data_in_leaf": 100,
     "lambda_l2": 10.0,
     "feature_fraction": 0.5,
-    "pos_bagging_fraction": 1.0,
-    "neg_bagging_fraction": 0.2,
+    "bagging_fraction": 0.8,
     "bagging_freq": 1,
 }
-"""Regularised for few positives: each tree sees all of them, a fresh share of the negatives and of the columns."""
+"""Regularised for few positives: leaves of many rows, and rows and columns drawn anew for each tree."""
 REPEATABLE: dict[str, Any] = {
     "deterministic": True,
     "force_row_wise": True,
