@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -130,6 +131,7 @@ def installation(api: client.ApiClient, kubeconfig: Path, serving_image: str) ->
         yield made
     finally:
         core.delete_namespace(namespace)
+        shutil.rmtree(folder, ignore_errors=True)  # its pods may still be writing their last predictions
 
 
 def write_kustomization(folder: Path, namespace: str, image: str) -> None:
