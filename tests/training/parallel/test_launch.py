@@ -23,7 +23,7 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline import Parallel, Pipeline
 from evergreen.settings import Rendezvous
 from evergreen.training.parallel.job import Job
-from evergreen.training.parallel.launch import torchrun
+from evergreen.training.parallel.launch import environment, torchrun
 from evergreen.training.train import train
 
 WORKER = "evergreen.training.parallel.worker"
@@ -141,7 +141,7 @@ def test_processes_of_two_machines_meet_and_make_one_model(
     for index in range(2):
         job = _job(pipeline, training_set, lake, tmp_path / f"machine-{index}")
         place = Rendezvous(nodes=2, index=index, endpoint=f"127.0.0.1:{free_port}", address="127.0.0.1")
-        running.append(subprocess.Popen(torchrun(1, place, job), env=os.environ | {"OMP_NUM_THREADS": "1"}))
+        running.append(subprocess.Popen(torchrun(1, place, job), env=environment({})))
         jobs.append(job)
     assert [process.wait(timeout=300) for process in running] == [0, 0]
     models = [job.read_model() for job in jobs]

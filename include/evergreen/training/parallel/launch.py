@@ -35,7 +35,7 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
     processes = num_processes(job.pipeline.training, devices=num_devices(device), device_kind=device.type)
     command = torchrun(processes, rendezvous, job)
     logger.info("starting %d processes: %s", processes, job.pipeline.training.parallel.strategy)
-    running = subprocess.Popen(command, env=os.environ | dict(lake_options))
+    running = subprocess.Popen(command, env=environment(lake_options))
     try:
         with interruptible(then=running.terminate) as interruption:
             code = running.wait()
@@ -54,6 +54,15 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
             remedy="The next try resumes from the last checkpoint; the lines above say how they died.",
         )
     return job.read_model()
+
+
+def environment(lake_options: Mapping[str, str]) -> dict[str, str]:
+    """Variables of the processes.
+
+    torch 2.13 keeps one store over all new starts unless told otherwise, and processes that start again then find
+    the addresses of those that died.
+    """
+    return os.environ | {**lake_options, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def torchrun(processes: int, rendezvous: Rendezvous | None, job: Job) -> list[str]:
