@@ -16,7 +16,7 @@ test: install
 	$(BIN)/python -m pytest
 
 test-cluster: install
-	@test -n "$(TEST_TOOLS)" || { echo "TEST_TOOLS is empty: name a folder with kube-up, kube-image, kube-gpu, s3-up and s3-down"; exit 1; }
+	@test -n "$(TEST_TOOLS)" || { echo "TEST_TOOLS is empty: name a folder with kube-up and s3-up (tests/real_parts.py)"; exit 1; }
 	@test "$$(id -u)" = 0 || { echo "A Kubernetes node of one's own needs root: run as root, or in a container where you are"; exit 1; }
 	EVERGREEN_TEST_TOOLS=$(TEST_TOOLS) $(BIN)/python -m pytest -m "cluster or s3"
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-Address = tuple[str, int]
-
 
 @contextmanager
-def forwarding(listen: str, target: Address) -> Iterator[int]:
-    """Port on the address `listen` from which every connection goes on to `target`, while the block lasts."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(_serve(listen, target), loop).result(10)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+def forwarding(listen: str, target_port: int) -> Iterator[int]:
+    """Port on the address `listen` from which connections go on to loopback's `target_port`, within the block."""
+    command = [sys.executable, __file__, listen, str(target_port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
-async def _serve(listen: str, target: Address) -> asyncio.Server:
+async def _serve(listen: str, target_port: int) -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*target)
+        there, back = await asyncio.open_connection("127.0.0.1", target_port)
         await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
-    return await asyncio.start_server(connected, listen, 0)
+    server = await asyncio.start_server(connected, listen, 0)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,3 +38,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
         writer.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))

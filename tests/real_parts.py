@@ -1,8 +1,9 @@
 """Real parts that tests run against when the machine has the tools that start them.
 
-`EVERGREEN_TEST_TOOLS` names a folder with `kube-up KUBECONFIG` (a real Kubernetes), `kube-image NAME DOCKERFILE
-CONTEXT [ARGS]` (build an image and load it there), `kube-gpu N` (made-up GPUs on its node) and `s3-up DIR PORT` /
-`s3-down DIR` (a real S3 server). Each is started on first use, takes a moment when it already runs, and stays up.
+`EVERGREEN_TEST_TOOLS` names a folder with two scripts: `kube-up KUBECONFIG` (a real Kubernetes), which also does
+`kube-up image NAME DOCKERFILE CONTEXT [ARGS]` (build an image and load it there) and `kube-up gpu N` (made-up GPUs on
+its node), and `s3-up DIR PORT` (a real S3 server). Each is started on first use, takes a moment when it already runs,
+and stays up.
 """
 
 from __future__ import annotations
@@ -71,4 +72,4 @@ def _run(script: Path, *arguments: str) -> str:
 @pytest.fixture(scope="session")
 def gpu(tools: Path, kubeconfig: Path) -> None:
     """The cluster's node offers a made-up nvidia.com/gpu."""
-    _run(tools / "kube-gpu", "1")
+    _run(tools / "kube-up", "gpu", "1")

@@ -59,7 +59,7 @@ def lake_in_bucket(s3: S3Server, node: str) -> Iterator[dict[str, str]]:
     bucket = f"loop-{uuid.uuid4().hex[:8]}"
     keys = {"access_key": s3.options["AWS_ACCESS_KEY_ID"], "secret_key": s3.options["AWS_SECRET_ACCESS_KEY"]}
     Minio(f"127.0.0.1:{port}", **keys, secure=False).make_bucket(bucket)
-    with forwarding(node, ("127.0.0.1", port)) as forwarded:
+    with forwarding(node, port) as forwarded:
         address = {"AWS_ENDPOINT_URL": f"http://{node}:{forwarded}", "EVERGREEN_LAKE_URL": f"s3://{bucket}/lake"}
         yield {**s3.options, **address}
 

@@ -21,6 +21,7 @@ from end_to_end.installation import (
 )
 from evergreen.standalone.control import start_detached, stop
 from evergreen.standalone.home import Home
+from images import airflow_image, serving_image, trainer_image  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
