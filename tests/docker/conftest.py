@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -38,16 +39,25 @@ class ImagePods:
         self.namespace = namespace
 
     def start(
-        self, image: str, command: list[str] | None = None, *, lake: Lake | None = None, **environment: str
+        self,
+        image: str,
+        command: list[str] | None = None,
+        *,
+        lake: Lake | None = None,
+        folders: Mapping[str, Path] = MappingProxyType({}),
+        on_host_network: bool = False,
+        **environment: str,
     ) -> str:
-        """Name of a new pod; without a command it runs what the image says."""
+        """Name of a new pod; without a command it runs what the image says. `folders`: mount path -> folder here."""
         name = f"pod-{uuid4().hex[:8]}"
         volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
         mounts = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
         if lake is not None:
-            volumes.append({"name": "lake", "hostPath": {"path": str(hand_over(lake)), "type": "Directory"}})
-            mounts.append({"name": "lake", "mountPath": "/lake"})
+            folders = {**folders, "/lake": hand_over(lake)}
             environment |= {"EVERGREEN_LAKE_URL": "file:///lake"}
+        for number, (path, folder) in enumerate(folders.items()):
+            volumes.append({"name": f"folder-{number}", "hostPath": {"path": str(folder)}})
+            mounts.append({"name": f"folder-{number}", "mountPath": path})
         container = {
             "name": "base",
             "image": image,
@@ -56,13 +66,14 @@ class ImagePods:
             "volumeMounts": mounts,
             "securityContext": LOCKED_DOWN,
         } | ({"command": command} if command else {})
-        spec = {"restartPolicy": "Never", "dnsPolicy": "Default", "containers": [container], "volumes": volumes}
+        spec: dict[str, Any] = {"containers": [container], "volumes": volumes, "hostNetwork": on_host_network}
+        spec |= {"restartPolicy": "Never", "dnsPolicy": "Default"}
         self.api.create_namespaced_pod(self.namespace, {"metadata": {"name": name}, "spec": spec})
         return name
 
-    def run(self, image: str, command: list[str], *, lake: Lake | None = None, **environment: str) -> str:
-        """What the command printed; AssertionError when it ended badly."""
-        name = self.start(image, command, lake=lake, **environment)
+    def run(self, image: str, command: list[str], **options: Any) -> str:
+        """What the command printed; AssertionError when it ended badly. Options are those of `start`."""
+        name = self.start(image, command, **options)
         pod = self.wait(name, "Succeeded", "Failed")
         log = self.log(name)
         assert pod.status.phase == "Succeeded", f"{pod.status.container_statuses}\n{log}"
