@@ -45,10 +45,13 @@ class ImagePods:
         *,
         lake: Lake | None = None,
         folders: Mapping[str, Path] = MappingProxyType({}),
-        on_host_network: bool = False,
+        probe: list[str] | None = None,
         **environment: str,
     ) -> str:
-        """Name of a new pod; without a command it runs what the image says. `folders`: mount path -> folder here."""
+        """Name of a new pod; without a command it runs what the image says. `folders`: mount path -> folder here.
+
+        With `probe` it is Ready once that command succeeds in it.
+        """
         name = f"pod-{uuid4().hex[:8]}"
         volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
         mounts = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
@@ -58,15 +61,19 @@ class ImagePods:
         for number, (path, folder) in enumerate(folders.items()):
             volumes.append({"name": f"folder-{number}", "hostPath": {"path": str(folder)}})
             mounts.append({"name": f"folder-{number}", "mountPath": path})
-        container = {
+        container: dict[str, Any] = {
             "name": "base",
             "image": image,
             "imagePullPolicy": "IfNotPresent",
             "env": [{"name": key, "value": value} for key, value in environment.items()],
             "volumeMounts": mounts,
             "securityContext": LOCKED_DOWN,
-        } | ({"command": command} if command else {})
-        spec: dict[str, Any] = {"containers": [container], "volumes": volumes, "hostNetwork": on_host_network}
+        }
+        if command:
+            container["command"] = command
+        if probe:
+            container["readinessProbe"] = {"exec": {"command": probe}, "timeoutSeconds": 60, "periodSeconds": 5}
+        spec: dict[str, Any] = {"containers": [container], "volumes": volumes}
         spec |= {"restartPolicy": "Never", "dnsPolicy": "Default"}
         self.api.create_namespaced_pod(self.namespace, {"metadata": {"name": name}, "spec": spec})
         return name
@@ -88,6 +95,17 @@ class ImagePods:
                 return pod
             time.sleep(0.2)
         raise AssertionError(f"{name} is still {pod.status}")
+
+    def ready(self, name: str, seconds: float = 300.0) -> None:
+        """Returns when the pod's probe has succeeded."""
+        give_up_at = time.monotonic() + seconds
+        while time.monotonic() < give_up_at:
+            pod = self.api.read_namespaced_pod(name, self.namespace)
+            assert pod.status.phase in ("Pending", "Running"), self.log(name)
+            if any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ()):
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"{name} never became ready:\n{self.log(name)[-3000:]}")
 
     def log(self, name: str) -> str:
         """What the pod printed so far."""

@@ -1,0 +1,42 @@
+"""The images' recipes: locked within the lock of everything, of one version, as a user without rights."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from evergreen.settings import VERSION
+
+PROJECT = Path(__file__).resolve().parents[2]
+IMAGES = {"trainer": "10001:10001", "serving": "10001:10001", "airflow": "50000:0"}
+"""Image -> its user and group."""
+
+
+def _pins(path: Path) -> set[str]:
+    return {line for line in path.read_text().splitlines() if line and not line.startswith("#")}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PROJECT.glob("docker/*/*.txt")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_an_images_lock_is_part_of_the_lock_of_everything(path: Path) -> None:
+    if path.parent.name not in IMAGES:
+        pytest.skip("has libraries that the rest does not")
+    assert _pins(path) - _pins(PROJECT / "requirements.txt") == set()
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_runs_as_a_fixed_user_with_version_and_revision(image: str) -> None:
+    recipe = (PROJECT / "docker" / image / "Dockerfile").read_text()
+    assert re.findall(r"^USER (.+)$", recipe, re.MULTILINE) == [IMAGES[image]]
+    assert 'org.opencontainers.image.version="${VERSION}"' in recipe
+    assert 'org.opencontainers.image.revision="${COMMIT}"' in recipe
+    assert re.search(r"^HEALTHCHECK ", recipe, re.MULTILINE)
+    assert ":latest" not in recipe
+
+
+def test_the_release_has_one_number() -> None:
+    assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"] == VERSION
