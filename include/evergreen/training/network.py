@@ -57,7 +57,7 @@ class NumericEmbedding(nn.Module):
         """[B, F * D + K] from [B, F] with NaN where missing."""
         absent = values.isnan()
         present = torch.where(absent, self.median, values).maximum(self.first).minimum(self.last)
-        bins = ((present.T.unsqueeze(-1) - self.lower.unsqueeze(1)) * self.inverse.unsqueeze(1)).clamp(0, 1)
+        bins = (present.T.unsqueeze(-1) - self.lower.unsqueeze(1)).mul_(self.inverse.unsqueeze(1)).clamp_(0, 1)
         weight, bias = self.folded()
         embedded = torch.bmm(bins, weight).transpose(0, 1) + bias
         return torch.cat([embedded.flatten(1), absent[:, self.flagged].float()], 1)
@@ -91,12 +91,17 @@ class TabularNetwork(nn.Module):
     def forward(self, values: Tensor, indices: Tensor, kept: Tensor | None = None) -> Tensor:
         """Logits [B] from numbers [B, F] and indices [B, E]; `kept` [B, H] says which units dropout keeps."""
         x = torch.cat([self.numbers(values), *self._embedded(indices)], 1)
-        masks = torch.split(kept, [layer.out_features for layer in self._linear()], 1) if kept is not None else ()
+        masks = self._masks(kept) if kept is not None else ()
         for number, layer in enumerate(self.layers):
             x = torch.relu(layer(x))
             if masks:
-                x = x * masks[number] / (1 - self.dropout)
+                x = x * masks[number]
         return self.output(x).squeeze(1)  # type: ignore[no-any-return]
+
+    def _masks(self, kept: Tensor) -> Sequence[Tensor]:
+        """By layer: what its units are multiplied with, 0 or so much that the sum stays the same on average."""
+        widths = [layer.out_features for layer in self._linear()]
+        return torch.split(kept.to(self.output.weight.dtype) / (1 - self.dropout), widths, 1)
 
     def _embedded(self, indices: Tensor) -> Iterator[Tensor]:
         for column, table in enumerate(self.categories):

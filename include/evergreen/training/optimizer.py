@@ -30,21 +30,31 @@ class AdamW:
         """Move the parameters by their gradients, which are then cleared; `number` counts steps from 1."""
         rate = learning_rate / (1 - DECAY[0] ** number)
         spread = math.sqrt(1 - DECAY[1] ** number)
-        for name, parameter in self.parameters.items():
-            if parameter.grad is None:
-                raise AssertionError(f"{name} took no part in the loss")
-            moving = (parameter, parameter.grad, self.means[name], self.squares[name])
-            weight, gradient, mean, square = map(held_here, moving)
-            mean.lerp_(gradient, 1 - DECAY[0])
-            square.mul_(DECAY[1]).addcmul_(gradient, gradient, value=1 - DECAY[1])
-            weight.mul_(1 - learning_rate * self.weight_decay)
-            weight.addcdiv_(mean, square.sqrt().div_(spread).add_(EPSILON), value=-rate)
-            parameter.grad = None
+        weights = [held_here(weight) for weight in self.parameters.values()]
+        gradients = [held_here(_gradient(name, weight)) for name, weight in self.parameters.items()]
+        means = [held_here(mean) for mean in self.means.values()]
+        squares = [held_here(square) for square in self.squares.values()]
+        torch._foreach_lerp_(means, gradients, 1 - DECAY[0])
+        torch._foreach_mul_(squares, DECAY[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - DECAY[1])
+        torch._foreach_mul_(weights, 1 - learning_rate * self.weight_decay)
+        steps = torch._foreach_sqrt(squares)
+        torch._foreach_div_(steps, spread)
+        torch._foreach_add_(steps, EPSILON)
+        torch._foreach_addcdiv_(weights, means, steps, value=-rate)
+        for weight in self.parameters.values():
+            weight.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The running means by name."""
         named = {f"mean.{name}": mean for name, mean in self.means.items()}
         return named | {f"square.{name}": square for name, square in self.squares.items()}
+
+
+def _gradient(name: str, weight: nn.Parameter) -> Tensor:
+    if weight.grad is None:
+        raise AssertionError(f"{name} took no part in the loss")
+    return weight.grad
 
 
 def held_here(tensor: Tensor) -> Tensor:

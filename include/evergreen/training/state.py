@@ -71,9 +71,10 @@ class TrainingState:
         self.steps += 1
         self.optimizer.step(self.steps, learning_rate)
         decay = min(AVERAGE_DECAY, self.steps / (9 + self.steps))
+        weights = self.optimizer.parameters
         with torch.no_grad():
-            for name, weight in self.network.named_parameters():
-                held_here(self.average[name]).lerp_(held_here(weight), 1 - decay)
+            averages = [held_here(self.average[name]) for name in weights]
+            torch._foreach_lerp_(averages, [held_here(weight) for weight in weights.values()], 1 - decay)
 
     def finish_epoch(self, result: EpochResult) -> None:
         """Note the epoch, and keep its averaged weights when they are the best."""
