@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from evergreen.doctor.check import Check
 from evergreen.settings import Settings
@@ -34,4 +34,4 @@ def _secrets(settings: Settings) -> Iterator[str]:
     yield settings.serving_token or ""
     for url in (settings.database_url, settings.lake_url, settings.serving_url):
         password = urlsplit(url).password or ""
-        yield from (password, quote(password))
+        yield from (password, unquote(password))
