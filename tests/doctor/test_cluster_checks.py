@@ -16,6 +16,7 @@ from evergreen.doctor.cluster_checks import LAKE_SECRET, examine_cluster
 from evergreen.doctor.image_checks import examine_image
 from evergreen.localcluster.server_process import LocalCluster
 from evergreen.orchestration.pod_spec import LAKE_SECRET as SECRET_OF_PODS
+from evergreen.settings import VERSION
 
 MADE_FOR = "evergreen-doctor"
 SPEC = Path(__file__).resolve().parents[2] / "include" / "pipelines" / "fraud.yaml"
@@ -245,7 +246,24 @@ def test_image_that_is_nowhere_is_told_at_once_and_leaves_no_pod(
     assert found.state == "failed"
     assert "ErrImagePull" in found.found or "ImagePullBackOff" in found.found
     assert "EVERGREEN_TRAINER_IMAGE" in found.remedy
+    _await_no_pods(core, namespace)
+
+
+def _await_no_pods(core: client.CoreV1Api, namespace: str) -> None:
     give_up_at = time.monotonic() + 30
     while core.list_namespaced_pod(namespace).items:
         assert time.monotonic() < give_up_at, "the pod stayed"
         time.sleep(0.3)
+
+
+@pytest.mark.cluster
+def test_image_of_this_release_runs_and_leaves_no_pod(
+    settings_of: Make, core: client.CoreV1Api, kubeconfig: Path, namespace: str, trainer_image: str
+) -> None:
+    settings = settings_of(
+        EVERGREEN_KUBECONFIG=str(kubeconfig), EVERGREEN_NAMESPACE=namespace, EVERGREEN_TRAINER_IMAGE=trainer_image
+    )
+    found = by_name(examine_image(settings))["trainer image"]
+    assert found.state == "ok", found.found
+    assert f"evergreen {VERSION}" in found.found
+    _await_no_pods(core, namespace)

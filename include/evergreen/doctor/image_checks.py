@@ -66,8 +66,10 @@ def _ended(cluster: KubernetesApi, namespace: str, name: str, deadline: float) -
 def _log(cluster: KubernetesApi, pod: Any) -> str:
     if pod.status.phase not in ("Succeeded", "Failed"):
         return ""
-    said = cluster.ask(cluster.core.read_namespaced_pod_log, pod.metadata.name, pod.metadata.namespace)
-    return str(said).strip()
+    names = (pod.metadata.name, pod.metadata.namespace)
+    # The client would make Python's repr of the bytes.
+    said = cluster.ask(cluster.core.read_namespaced_pod_log, *names, _preload_content=False)
+    return str(said.data.decode(errors="replace")).strip()
 
 
 def _judge(name: str, settings: Settings, pod: Any, log: str, seconds: float) -> Check:

@@ -46,6 +46,7 @@ def build_app(cluster: Cluster, token: str) -> Starlette:
     named = "/api/v1/namespaces/{namespace}/{plural}/{name}"
     routes = [
         Route("/version", api.version),
+        Route("/version/", api.version),  # as the official Python client asks for it
         Route("/livez", api.live),
         Route("/readyz", api.live),
         Route("/api", api.api_versions),
