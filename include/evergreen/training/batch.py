@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from evergreen.training.devices import lower_precision, to_device
 from evergreen.training.network import TabularNetwork
 from evergreen.training.rows import Rows, Share
 
@@ -36,8 +37,9 @@ class Batch:
         dropout as one process that takes the batch at once.
         """
         device, piece = rows.given.device, share.piece(size)
-        kept = torch.rand(size, network.num_units, generator=draws, device=device) >= network.dropout
-        known = torch.rand((size, rows.indices.shape[1]), generator=draws, device=device) >= UNKNOWN_SHARE
+        kept = torch.rand(size, network.num_units, generator=draws, device=draws.device) >= network.dropout
+        known = torch.rand((size, rows.indices.shape[1]), generator=draws, device=draws.device) >= UNKNOWN_SHARE
+        kept, known = to_device(kept, device), to_device(known, device)
         return cls(rows=replace(rows, indices=rows.indices * known[piece]), kept=kept[piece], size=size)
 
     @property
@@ -55,6 +57,6 @@ class Batch:
 
     def loss(self, network: nn.Module, *, precision: torch.dtype) -> Tensor:
         """Binary cross-entropy summed over the rows; matrix products run in `precision`."""
-        with torch.autocast(self.device.type, dtype=precision, enabled=precision != torch.float32):
+        with lower_precision(self.device, precision):
             logits = network(self.rows.values, self.rows.indices, self.kept)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), self.rows.given, reduction="sum")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 
 import torch
@@ -50,6 +50,26 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def chance_device(device: torch.device) -> torch.device:
+    """Where random numbers for `device` are drawn: XLA has no generators of its own."""
+    return torch.device("cpu") if device.type == "xla" else device
+
+
+def finish_step(device: torch.device) -> None:
+    """Run what was recorded of a step: XLA records operations, the others run them at once."""
+    if device.type == "xla":
+        import torch_xla
+
+        torch_xla.sync()
+
+
+def lower_precision(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
+    """Inside, matrix products run in `precision`."""
+    if precision == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=precision)
 
 
 def _kind_found(expected: str | None) -> str:

@@ -21,6 +21,7 @@ from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Training
 from evergreen.training.batch import Batch
 from evergreen.training.checkpoint import Checkpoints
+from evergreen.training.devices import chance_device, finish_step
 from evergreen.training.interruption import Interruption
 from evergreen.training.network import TabularNetwork
 from evergreen.training.ranking import average_precision
@@ -95,7 +96,9 @@ class Fit:
 
     def _run_epoch(self) -> tuple[float, int]:
         """Mean loss and number of rows of one more epoch, or of what was left of it."""
-        draws = torch.Generator(self.device).manual_seed(_seed(self.training.seed, len(self.state.curve)))
+        draws = torch.Generator(chance_device(self.device)).manual_seed(
+            _seed(self.training.seed, len(self.state.curve))
+        )
         epoch = self.train.draw(
             negative_share=self.training.negative_share,
             batch_rows=self.training.batch_rows,
@@ -111,6 +114,7 @@ class Fit:
             batch = Batch.draw(rows, self.network, size=size, share=self.strategy.share, draws=draws)
             self.state.progress.loss += self.strategy.accumulate(batch, self.training.micro_batch_rows or size)
             self.state.step(self.training.learning_rate * min(1.0, (self.state.steps + 1) / warm_up_steps))
+            finish_step(self.device)
             self.state.progress.batches += 1
         return self._mean_loss(epoch), epoch.num_rows - first * epoch.batch_rows
 
@@ -154,7 +158,7 @@ class Fit:
 def score(network: TabularNetwork, rows: Source, rows_at_once: int | None = None) -> npt.NDArray[np.float64]:
     """float64 [B]: the network's logit for each row, without dropout."""
     size = min(rows_at_once or SCORED_AT_ONCE, SCORED_AT_ONCE)
-    with torch.inference_mode():
+    with torch.no_grad():  # XLA cannot slice tensors in inference mode
         logits = torch.empty(rows.num_rows, device=next(network.buffers()).device)
         at = 0
         for some in rows.slices(size):

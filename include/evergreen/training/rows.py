@@ -111,7 +111,7 @@ class Rows:
 
     def draw(self, *, negative_share: float, batch_rows: int, share: Share, draws: torch.Generator) -> Epoch:
         """Every positive and a fresh share of the negatives, each row once, shuffled."""
-        order = draw_rows(self.given, negative_share, draws)
+        order = to_device(draw_rows(self.given.to(draws.device), negative_share, draws), self.given.device)
         batches = torch.split(order, batch_rows)
         return Epoch(
             num_rows=order.numel(),

@@ -15,6 +15,7 @@ from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Training
 from evergreen.training.batch import Batch
+from evergreen.training.devices import lower_precision
 from evergreen.training.network import TabularNetwork
 from evergreen.training.parallel.gathering import collected
 from evergreen.training.rows import WHOLE
@@ -46,7 +47,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, indices: Tensor | None = None, *, kept: Tensor) -> Tensor:
         """Numbers [B, F] and indices [B, E], or what the stage before gave, to activations or logits [B]."""
-        with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+        with lower_precision(x.device, self.precision):
             if indices is not None:
                 tables = enumerate(self.categories)
                 embedded = (nn.functional.embedding(indices[:, column], table) for column, table in tables)
