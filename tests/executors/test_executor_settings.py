@@ -35,7 +35,7 @@ def _container() -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["celery.env", "kubernetes.env"])
 def test_every_variable_is_an_option_that_airflow_or_its_provider_knows(name: str) -> None:
     free = {"celery_broker_transport_options"}  # handed to the broker's own library as they are
-    known = {section.lower(): conf.getsection(section) or {} for section in conf.sections()}
+    known = {section.lower(): said["options"] for section, said in conf.configuration_description.items()}
     unknown = []
     for variable in _variables(name):
         section, option = variable.removeprefix("AIRFLOW__").lower().split("__")
