@@ -33,4 +33,4 @@ def environment_of(service: Mapping[str, Any]) -> dict[str, str]:
     if "env_file" in service:
         lines = (FOLDER / service["env_file"]).read_text().splitlines()
         settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    return settings | service["environment"]
+    return settings | {name: str(value) for name, value in service["environment"].items()}
