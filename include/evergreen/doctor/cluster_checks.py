@@ -77,10 +77,10 @@ def _rights(cluster: KubernetesApi, name: str, namespace: str, wanted: tuple[tup
 
 
 def _may(cluster: KubernetesApi, namespace: str, what: str, verb: str) -> bool:
-    group, _, path = what.rpartition("apps/")
+    _, apps, path = what.rpartition("apps/")
     resource, _, subresource = path.partition("/")
     attributes = client.V1ResourceAttributes(
-        namespace=namespace, group="apps" if group or what.startswith("apps/") else "", verb=verb,
+        namespace=namespace, group=apps.rstrip("/"), verb=verb,
         resource=resource, subresource=subresource or None,
     )  # fmt: skip
     review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes))
