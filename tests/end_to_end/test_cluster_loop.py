@@ -124,7 +124,7 @@ def test_nothing_of_the_cluster_runs_here(installation: OnCluster) -> None:
 
 def test_days_are_ingested_into_the_bucket(installation: OnCluster) -> None:
     for zone in ("raw", "clean", "features"):
-        assert len(installation.here.lake.table(zone, "fraud").days()) == 10, zone
+        assert len(installation.here.lake.table(zone, "fraud").days(day(0), day(9))) == 10, zone
 
 
 @pytest.mark.parametrize("pipeline", ["fraud", "visits"], ids=["deferred", "waiting"])
