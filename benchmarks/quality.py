@@ -250,7 +250,7 @@ def _fit_xgboost(parameters: dict[str, Any], parts: dict[str, Any], seed: int) -
     fixed = {"objective": "binary:logistic", "eval_metric": "aucpr", "tree_method": "hist", "nthread": 1, "seed": seed}
     taught, checked = (xgboost.DMatrix(parts[p][0], parts[p][1], nthread=1) for p in ("train", "validation"))
     booster = xgboost.train(
-        fixed | parameters, taught, 1500, [(checked, "valid")], early_stopping_rounds=50, verbose_eval=False
+        fixed | parameters, taught, 1500, evals=[(checked, "valid")], early_stopping_rounds=50, verbose_eval=False
     )
     later = xgboost.DMatrix(parts["later"][0], nthread=1)
     scores = booster.predict(later, iteration_range=(0, booster.best_iteration + 1))

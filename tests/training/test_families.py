@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import polars as pl
 import pytest
 
 from evergreen.artifacts import Model, TrainingSet
-from evergreen.errors import DataError
+from evergreen.errors import DataError, TemporaryError
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.training.model_files import read_manifest
 from evergreen.training.ranking import average_precision
 from evergreen.training.scorer import Scorer
+from evergreen.training.state import EpochResult
 from evergreen.training.train import train
 
 MakeTrainingSet = Callable[..., TrainingSet]
@@ -58,9 +61,11 @@ def test_trees_in_the_graph_score_as_lightgbm_does(
     pipeline = _of(tiny, "trees", max_trees=300).model_copy(update={"features": numbers})
     model = _train(pipeline, make_training_set(lake, pipeline), lake, tmp_path / "work")
     metrics = json.loads(lake.objects.get(f"{model.uri}/metrics.json"))
+    trees = metrics["members"][0]
     booster = lightgbm.Booster(model_str=lake.objects.get(f"{model.uri}/trees.txt").decode())
     rows = make_rows(4000, seed=98)
     given = rows.select(numbers.numeric).cast(pl.Float32).to_numpy()
+    assert booster.num_trees() == trees["best"] < trees["steps"] == trees["best"] + 50
     logits = booster.predict(given, raw_score=True)
     wanted = 1 / (1 + np.exp(-metrics["calibration_slope"] * logits - metrics["calibration_intercept"]))
     assert Scorer.load(lake, model.uri, model.digest).score(rows) == pytest.approx(wanted, abs=1e-6)
@@ -78,6 +83,28 @@ def test_a_blend_says_what_it_is_made_of(
     assert members[2]["weight"] > 0
     assert card.count("a multi-layer perceptron") == 2
     assert card.count("boosted trees") == 1
+
+
+def test_sigterm_ends_the_growing_of_trees(
+    lake: Lake, tiny: Pipeline, make_training_set: MakeTrainingSet, tmp_path: Path
+) -> None:
+    pipeline, training_set = _of(tiny, "blend"), make_training_set(lake, tiny)
+    whole = _train(pipeline, training_set, lake, tmp_path / "whole")
+
+    def terminate(result: EpochResult) -> None:
+        if result.epoch == pipeline.training.max_epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    (tmp_path / "ended").mkdir()
+    with pytest.raises(TemporaryError, match="resumes"):
+        train(pipeline, training_set, lake, work=tmp_path / "ended", on_progress=terminate)
+    seen: list[int] = []
+    (tmp_path / "resumed").mkdir()
+    resumed = train(
+        pipeline, training_set, lake, work=tmp_path / "resumed", on_progress=lambda result: seen.append(result.epoch)
+    )
+    assert (resumed, seen) == (whole, [])  # the network was done; only trees were grown again
+    assert lake.objects.list("checkpoints") == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

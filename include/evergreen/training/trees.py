@@ -77,17 +77,17 @@ def fit_trees(
     parameters = SHAPE | REPEATABLE | _chosen(training)
     taught = lightgbm.Dataset(*_spaced(encoders, train, training.rows_in_memory), params=parameters)
     checked = taught.create_valid(*_spaced(encoders, validation, training.rows_in_memory), params=parameters)
+    watch = _Watch(most=training.max_trees, check=check)
     booster = lightgbm.train(
         parameters,
         taught,
         training.max_trees,
         valid_sets=[checked],
-        callbacks=[_after_tree(training, check), lightgbm.early_stopping(PATIENCE, verbose=False)],
+        callbacks=[watch, lightgbm.early_stopping(PATIENCE, verbose=False)],
     )
-    grown = booster.current_iteration()
-    best = booster.best_iteration if booster.best_iteration > 0 else grown
-    logger.info("grew %d trees, kept %d", grown, best)
-    return Trees(text=booster.model_to_string(num_iteration=best), grown=grown, kept=best)
+    kept = booster.current_iteration()  # lightgbm.train leaves the trees up to the best one
+    logger.info("grew %d trees, kept %d", watch.grown, kept)
+    return Trees(text=booster.model_to_string(), grown=watch.grown, kept=kept)
 
 
 def _chosen(training: Training) -> dict[str, Any]:
@@ -115,12 +115,17 @@ def _columns(encoders: Encoders, rows: Source, rows_at_once: int) -> Iterator[np
         yield encoders.tree_columns(some.values.cpu().numpy(), some.indices.cpu().numpy())
 
 
-def _after_tree(training: Training, check: Callable[[], None]) -> Callable[[Any], None]:
-    def after_tree(progress: Any) -> None:
-        check()
-        grown = progress.iteration + 1
-        if grown % TREES_BETWEEN_LINES == 0:
-            precision = progress.evaluation_result_list[0][2]
-            logger.info("tree %d of at most %d: validation AP %.4f", grown, training.max_trees, precision)
+@dataclass(kw_only=True, eq=False)
+class _Watch:
+    """Called by LightGBM after each tree."""
 
-    return after_tree
+    most: int
+    check: Callable[[], None]
+    grown: int = 0
+
+    def __call__(self, progress: Any) -> None:
+        self.check()
+        self.grown = progress.iteration + 1
+        if self.grown % TREES_BETWEEN_LINES == 0:
+            precision = progress.evaluation_result_list[0][2]
+            logger.info("tree %d of at most %d: validation AP %.4f", self.grown, self.most, precision)
