@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Training
 from evergreen.training.encoders import Encoders
 from evergreen.training.rows import Source
@@ -56,9 +57,7 @@ class Trees:
 
     def logits(self, encoders: Encoders, rows: Source) -> npt.NDArray[np.float64]:
         """float64 [B]: sum of the leaves that each row falls into."""
-        import lightgbm
-
-        booster = lightgbm.Booster(model_str=self.text)
+        booster = _lightgbm().Booster(model_str=self.text)
         columns = _columns(encoders, rows, ROWS_AT_ONCE)
         return np.concatenate([booster.predict(some, raw_score=True, num_threads=1) for some in columns])
 
@@ -71,8 +70,7 @@ def fit_trees(
     `check` is called after each tree and may raise. Of a train part of more than `training.rows_in_memory` rows,
     evenly spaced ones are used.
     """
-    import lightgbm
-
+    lightgbm = _lightgbm()
     lightgbm.register_logger(logger, info_method_name="debug")
     parameters = SHAPE | REPEATABLE | _chosen(training)
     taught = lightgbm.Dataset(*_spaced(encoders, train, training.rows_in_memory), params=parameters)
@@ -129,3 +127,17 @@ class _Watch:
         if self.grown % TREES_BETWEEN_LINES == 0:
             precision = progress.evaluation_result_list[0][2]
             logger.info("tree %d of at most %d: validation AP %.4f", self.grown, self.most, precision)
+
+
+def _lightgbm() -> Any:
+    """The library; ConfigurationError where the system lacks what it is linked to."""
+    try:
+        import lightgbm
+    except OSError as error:
+        raise ConfigurationError(
+            "LightGBM",
+            found=str(error),
+            wanted="OpenMP from the system",
+            remedy="Install it (on Debian: apt-get install libgomp1), or set training.family: network.",
+        ) from error
+    return lightgbm
