@@ -232,6 +232,12 @@ class Training(Part):
     """CPU threads of the arithmetic of each process. Fixed here and not by the machine, so that a seed gives the same
     bits anywhere."""
 
+    @model_validator(mode="after")
+    def _trees_grow_in_one_process(self) -> Self:
+        if self.family == "trees" and self.parallel.strategy != "none":
+            raise ValueError(f"family trees and parallel.strategy {self.parallel.strategy} do not go together")
+        return self
+
 
 class Choice(Part):
     """One of the values named, each as likely."""

@@ -12,11 +12,12 @@ import lightgbm
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from evergreen.artifacts import Model, TrainingSet
 from evergreen.errors import DataError, TemporaryError
 from evergreen.lake.lake import Lake
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Training
 from evergreen.training.model_files import read_manifest
 from evergreen.training.ranking import average_precision
 from evergreen.training.scorer import Scorer
@@ -143,3 +144,8 @@ def test_a_label_that_never_occurs_is_refused(
     training_set = make_training_set(lake, tiny, train=make_rows(300).with_columns(label=pl.lit(0, pl.Int8)))
     with pytest.raises(DataError, match="Labels of the train part"):
         _train(_of(tiny, family), training_set, lake, tmp_path / "work")
+
+
+def test_trees_are_not_grown_in_several_processes() -> None:
+    with pytest.raises(ValidationError, match=r"family trees and parallel\.strategy data do not go together"):
+        Training.model_validate({"family": "trees", "parallel": {"strategy": "data"}})
