@@ -149,3 +149,17 @@ def test_a_label_that_never_occurs_is_refused(
 def test_trees_are_not_grown_in_several_processes() -> None:
     with pytest.raises(ValidationError, match=r"family trees and parallel\.strategy data do not go together"):
         Training.model_validate({"family": "trees", "parallel": {"strategy": "data"}})
+
+
+def test_a_part_larger_than_memory_grows_trees_from_evenly_spaced_rows(
+    lake: Lake, tiny: Pipeline, make_training_set: MakeTrainingSet, make_rows: MakeRows, tmp_path: Path
+) -> None:
+    pipeline = _of(tiny, "trees", rows_in_memory=1000)
+    model = _train(pipeline, make_training_set(lake, pipeline), lake, tmp_path / "work")
+    grown = lake.objects.get(f"{model.uri}/trees.txt").decode().split("Tree=0\n")[1].split("\n\n")[0]
+    (counts,) = (line for line in grown.splitlines() if line.startswith("leaf_count="))
+    assert 0.7 * 1000 < sum(map(int, counts.removeprefix("leaf_count=").split())) <= 0.8 * 1000  # of these, 0.8 a tree
+    unseen = make_rows(2000, seed=97)
+    labels = unseen["label"].to_numpy()
+    scores = Scorer.load(lake, model.uri, model.digest).score(unseen)
+    assert average_precision(labels, scores) > 2 * labels.mean()
