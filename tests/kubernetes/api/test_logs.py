@@ -13,7 +13,7 @@ from kubernetes.client import ApiException, CoreV1Api
 from kube_pods import Pods
 
 NUMBERS = "for i in range({count}): print(i, 'x' * (i % 97))"
-SLOW = "import time\nfor i in range(20): print(i); time.sleep(0.03)"
+SLOW = "import time\nfor i in range(20): print(i); time.sleep(0.15)"
 
 GOODBYE = """
 import signal, sys, time
