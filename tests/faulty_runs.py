@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 }
 PROFILES = {
     "small": SMALL,
-    "brief": SMALL | {"deadline_seconds": 2},
+    "brief": SMALL | {"deadline_seconds": 8},
     "absent": SMALL | {"limits": {"memory": "96Mi", "evergreen.test/gpu": "1"}, "schedule_timeout_seconds": 3},
     "impatient": SMALL | {"schedule_timeout_seconds": 3},
 }

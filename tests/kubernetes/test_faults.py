@@ -75,7 +75,7 @@ ANYWHERE = {
     "absent": ("0", "absent", Cause.NOT_OFFERED, Action.FAIL, "no node offers evergreen.test/gpu (asked for 1; 1 node"),
     "hog": ("hog", "small", Cause.OUT_OF_MEMORY, Action.HALVE, "needed more memory than its limit of 96Mi"),
     "deleted": ("wait", "small", Cause.DELETED, Action.RESUME, "by somebody else, by hand or to drain its node"),
-    "late": ("wait", "brief", Cause.DEADLINE, Action.FAIL, "ran longer than its deadline of 2 s"),
+    "late": ("wait", "brief", Cause.DEADLINE, Action.FAIL, "ran longer than its deadline of 8 s"),
     "badly-set": ("64", "small", Cause.CONFIGURATION, Action.FAIL, "Spec: found a wrong seed, wanted a number"),
     "bad-data": ("65", "small", Cause.DATA, Action.FAIL, "met data it cannot use"),
     "crashing": ("3", "small", Cause.EXIT, Action.RETRY, "ended with exit code 3"),
