@@ -81,6 +81,8 @@ ANYWHERE = {
     "crashing": ("3", "small", Cause.EXIT, Action.RETRY, "ended with exit code 3"),
 }
 """Step -> its program and profile, and what the task makes of its end, whatever the cluster."""
+NOT_SHOWN = {("real", "late"): "Kubernetes 1.20 may go on showing the container of a pod past its deadline as running"}
+"""What a cluster cannot be asked: the operator reads such a pod's log until the task's own time limit."""
 
 
 @pytest.fixture(scope="module", params=LOCAL_OR_REAL)
@@ -92,7 +94,8 @@ def place(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="module")
 def harmed(place: Place, faulty: Callable[..., Faulty]) -> Any:
     """How tasks ended after things that can be done to pods of any cluster."""
-    run = faulty(place, [{"step": s, "program": p, "profile": q} for s, (p, q, *_) in ANYWHERE.items()])
+    shown = [step for step in ANYWHERE if (place.kind, step) not in NOT_SHOWN]
+    run = faulty(place, [{"step": s, "program": ANYWHERE[s][0], "profile": ANYWHERE[s][1]} for s in shown])
     _leave_behind(place, "of-a-run-that-is-gone", installation(run.lake.url))
     _leave_behind(place, "of-another-installation", installation("file:///elsewhere"))
     doing = threading.Thread(target=lambda: _delete(place, "deleted"))
@@ -119,6 +122,8 @@ def _delete(place: Place, step: str) -> None:
 
 @pytest.mark.parametrize("step", ANYWHERE)
 def test_every_end_of_a_pod_is_understood_and_acted_upon(harmed: Outcome, place: Place, step: str) -> None:
+    if (place.kind, step) in NOT_SHOWN:
+        pytest.skip(NOT_SHOWN[place.kind, step])
     _, _, cause, action, words = ANYWHERE[step]
     failures = harmed.failures[step]
     assert (failures[0].cause, failures[0].action) == (cause, action), failures
