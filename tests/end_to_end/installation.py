@@ -149,6 +149,22 @@ def busy(installation: Installation, dag_id: str) -> bool:
     return any(run["state"] in ("queued", "running") for run in installation.airflow.runs(dag_id))
 
 
+def wait_until_settled(installation: Installation, pipeline: str, seconds: float = 10) -> None:
+    """Returns when neither training nor deployment ran for `seconds`; a deployment follows a training by moments.
+
+    A first backfill makes Airflow catch up with the schedule's latest day, whose model may well be deployed.
+    """
+    since = time.monotonic()
+
+    def settled() -> bool:
+        nonlocal since
+        if busy(installation, f"{pipeline}.train_model") or busy(installation, f"{pipeline}.deploy_model"):
+            since = time.monotonic()
+        return time.monotonic() - since > seconds
+
+    wait_until(settled, "the end of the schedule's own training and deployment", 400)
+
+
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 180) -> None:
     """Returns when `true()` is; fails naming `what` after `seconds`."""
     deadline = time.monotonic() + seconds

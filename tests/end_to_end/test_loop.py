@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from end_to_end.installation import Installation, backfill, busy, day, wait_until
+from end_to_end.installation import Installation, backfill, day, wait_until, wait_until_settled
 from evergreen.lake.receipts import read_receipts
 from evergreen.standalone.screen import example_row
 
@@ -71,8 +71,7 @@ def test_training_backfill_registers_a_model_a_day_and_deploys_none(serving: Ins
     backfill(serving, "fraud.train_model", day(7), day(8))
     versions = {v.model.as_of.date() - timedelta(days=1): v.model for v in serving.ledger.versions("fraud")}
     assert all(versions[day(n)].backfill for n in (7, 8))
-    # A first backfill makes Airflow catch up with the schedule's latest day, whose model may well be deployed.
-    wait_until(lambda: not busy(serving, "fraud.deploy_model"), "the end of the schedule's own deployment")
+    wait_until_settled(serving, "fraud")
     deployed = {deployment.to_version for deployment in serving.ledger.history("fraud")}
     assert deployed & {versions[day(n)].version for n in (7, 8)} == set()
 
