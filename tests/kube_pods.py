@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from kubernetes.client.exceptions import NotFoundException
 
 PATIENCE_SECONDS = 60.0
 IMAGE = "python:3.11-slim"
+NOT_HEARD_YET = re.compile("failed to sync (secret|configmap) cache|object .* not registered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +119,10 @@ class Pods:
             time.sleep(0.1)
 
     def event_objects(self, name: str) -> list[Any]:
-        """The pod's events, oldest first."""
+        """The pod's events, oldest first, without those of a busy kubelet that has not heard of a volume yet."""
         selector = f"involvedObject.name={name},involvedObject.uid={self._uids[name]}"
-        found = self.api.list_namespaced_event(self.namespace, field_selector=selector).items
+        told = self.api.list_namespaced_event(self.namespace, field_selector=selector).items
+        found = [event for event in told if not NOT_HEARD_YET.search(event.message or "")]
         return sorted(found, key=lambda event: int(event.metadata.resource_version))
 
 

@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from kubernetes import client
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from urllib3.exceptions import HTTPError
 
+from evergreen.deployment.connection import TIMEOUT, connect
 from evergreen.deployment.replicas import Replica, replicas_of
 from evergreen.errors import ConfigurationError, EvergreenError, TemporaryError
 
 SELECTOR = "app.kubernetes.io/name=evergreen-serving"
-TIMEOUT = (3.0, 8.0)
-"""Seconds to connect to the API server, and to wait for what it says."""
-UNREADABLE = (ConfigException, OSError, KeyError, TypeError, ValueError, yaml.YAMLError)
 
 
 class ServingCluster:
@@ -39,21 +35,7 @@ class ServingCluster:
     @classmethod
     def connect(cls, namespace: str, kubeconfig: Path | None) -> ServingCluster:
         """The cluster of `kubeconfig`, or the one this process runs in; ConfigurationError without either."""
-        configuration = client.Configuration()
-        try:
-            if kubeconfig is None:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
-        except UNREADABLE as error:
-            raise ConfigurationError(
-                f"Kubeconfig {kubeconfig or 'of this pod'}",
-                found=str(error).strip() or type(error).__name__,
-                wanted="a cluster and a user to reach it as",
-                remedy="Correct EVERGREEN_KUBECONFIG: a kubeconfig's path, or `in-cluster` inside a pod.",
-            ) from error
-        configuration.retries = 0  # the rollout asks again by itself, until its own time is up
-        return cls(namespace, client.ApiClient(configuration))
+        return cls(namespace, connect(kubeconfig))
 
     def replicas(self) -> list[Replica]:
         """The pods that serve or are about to.

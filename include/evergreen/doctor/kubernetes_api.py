@@ -9,18 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes import client
 from kubernetes.client import ApiException
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from urllib3.exceptions import HTTPError
 
+from evergreen.deployment.connection import TIMEOUT, connect
 from evergreen.doctor.check import Check, failed, warning
 from evergreen.errors import ConfigurationError, TemporaryError
 
-TIMEOUT = (3.0, 8.0)
-"""Seconds to connect, and to wait for what the API server says."""
-UNREADABLE = (ConfigException, OSError, KeyError, TypeError, ValueError, yaml.YAMLError)
 LOCAL = "+evergreen.local"
 """What the local cluster's version ends with."""
 
@@ -34,21 +30,7 @@ class KubernetesApi:
     @classmethod
     def connect(cls, kubeconfig: Path | None) -> KubernetesApi:
         """The cluster of `kubeconfig`, or the one this process runs in; ConfigurationError without either."""
-        configuration = client.Configuration()
-        try:
-            if kubeconfig is None:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
-        except UNREADABLE as error:
-            raise ConfigurationError(
-                f"Kubeconfig {kubeconfig or 'of this pod'}",
-                found=str(error).strip() or type(error).__name__,
-                wanted="a cluster and a user to reach it as",
-                remedy="Correct EVERGREEN_KUBECONFIG: a kubeconfig's path, or `in-cluster` inside a pod.",
-            ) from error
-        configuration.retries = 0
-        return cls(client.ApiClient(configuration))
+        return cls(connect(kubeconfig))
 
     @property
     def where(self) -> str:
