@@ -7,7 +7,7 @@ operand is not there for sum, mean and max, whose counts leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
-from evergreen.features.kernels import order_by_group, trailing_max, trailing_sums
+from evergreen.features.kernels import number_groups, order_by_group, trailing_max, trailing_sums
 from evergreen.pipeline import Window, duration
 
 Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 ALREADY = np.iinfo(np.int64).min
 MICROSECONDS = 1_000_000
+SEEDS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +58,9 @@ class Timeline:
 def compute_windows(rows: pl.DataFrame, history: pl.DataFrame, windows: Mapping[str, Window]) -> pl.DataFrame:
     """One column a window, in the order of `rows`; windows of the same key share their sort."""
     timeline = Timeline.of(rows, history)
-    keys = {column for window in windows.values() for column in window.by}
-    codes = {column: _codes(rows, history, column) for column in keys}
     columns: dict[str, pl.Series] = {}
     for by in dict.fromkeys(window.by for window in windows.values()):
-        grouped = Grouped.of([codes[column] for column in by], timeline)
+        grouped = Grouped.of(*_numbers(rows, history, by), timeline)
         columns |= {name: grouped.aggregate(w, history) for name, w in windows.items() if w.by == by}
     return pl.DataFrame({name: columns[name] for name in windows})
 
@@ -83,9 +80,8 @@ class Grouped:
     num_rows: int
 
     @classmethod
-    def of(cls, codes: Sequence[Codes], timeline: Timeline) -> Grouped:
-        """History and events, in that order in each of `codes`, grouped by all of them."""
-        numbers, num_groups = _groups(codes)
+    def of(cls, numbers: npt.NDArray[np.int32], num_groups: int, timeline: Timeline) -> Grouped:
+        """History and events, in that order in `numbers`, each in the group of its number."""
         groups, wanted = numbers[: timeline.event.size], numbers[timeline.event.size :]
         starts, order = order_by_group(groups, timeline.by_entry, num_groups)
         query_starts, query_rows = order_by_group(wanted, timeline.by_query, num_groups)
@@ -140,29 +136,16 @@ class Grouped:
         return (*history, self.query_starts, self.query_times, self.query_rows, over)
 
 
-def _codes(rows: pl.DataFrame, history: pl.DataFrame, column: str) -> Codes:
-    """A number for every value of `history` and then of `rows`; equal values have equal ones, null has -1."""
-    both = pa.concat_arrays([history[column].cast(rows[column].dtype).to_arrow(), rows[column].to_arrow()])
-    return _numbered(both)
+def _numbers(rows: pl.DataFrame, history: pl.DataFrame, by: tuple[str, ...]) -> tuple[npt.NDArray[np.int32], int]:
+    """Number of the group of every row of `history`, then of `rows`, -1 with a null in the key; and how many groups.
 
-
-def _groups(codes: Sequence[Codes]) -> tuple[npt.NDArray[np.int32], int]:
-    """Group number of every row, -1 where any of `codes` is, and how many groups there are."""
-    numbers = codes[0]
-    for other in codes[1:]:
-        # Pairs are numbered anew, so that a composite key never becomes text nor outgrows int64.
-        pairs = numbers * (other.max(initial=0) + 1) + other
-        numbers = _numbered(pa.array(pairs, mask=(numbers < 0) | (other < 0)))
-    return numbers.astype(np.int32), int(numbers.max(initial=-1)) + 1
-
-
-def _numbered(values: pa.Array) -> Codes:
-    """A number from 0 for every distinct value, in order of appearance; -1 for null.
-
-    By hashing, which beats sorting: the service asks for a hundred rows at a time.
+    Two hashes of 64 bits stand for a key: text is hashed once, whatever its length and number of columns.
     """
-    indices = values.dictionary_encode().indices.fill_null(-1)
-    return np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)
+    wanted = rows.select(by)
+    keys = pl.concat([history.select(by).cast(wanted.schema), wanted])
+    absent = keys.select(pl.any_horizontal(pl.col(by).is_null())).to_series()
+    first, second = (keys.hash_rows(seed).to_numpy() for seed in SEEDS)
+    return number_groups(first, second, absent.to_numpy())
 
 
 def _micros(times: pl.Series) -> Ints:
@@ -177,4 +160,4 @@ def _superseded(history: pl.DataFrame) -> Ints:
 
 
 def _nullable(values: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> pl.Series:
-    return pl.Series(pa.array(values, mask=~seen))
+    return pl.Series(values).set(pl.Series(~seen), None)
