@@ -57,7 +57,8 @@ lock:
 	$(COMPILE) --extra training --constraint requirements.txt pyproject.toml --output-file docker/trainer/requirements.txt
 	grep -E '$(CUDA)' docker/trainer/requirements.txt > docker/trainer/cuda.txt
 	sed -i -E '/$(CUDA)/d' docker/trainer/requirements.txt
-	$(COMPILE) --constraint requirements.txt pyproject.toml docker/keras/requirements.in --output-file docker/keras/requirements.txt
+	$(COMPILE) --constraint requirements.txt docker/kernels/requirements.in --output-file docker/kernels/requirements.txt
+	$(COMPILE) --extra batch --constraint requirements.txt pyproject.toml docker/keras/requirements.in --output-file docker/keras/requirements.txt
 
 # An environment of its own for the Keras trainer: TensorFlow and torch in one would fight over the processor's threads.
 keras: .venv-keras/installed

@@ -25,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from evergreen.artifacts import Deployment, Model
 from evergreen.lake.deployments import publish_deployment
 from evergreen.lake.lake import Lake
+from evergreen.lake.published_days import publish_days
 from evergreen.pipeline import Pipeline
 from evergreen.pipeline_file import read_pipeline
 from evergreen.samples.config import SampleConfig
@@ -73,6 +74,7 @@ def write_day(lake: Lake, pipeline: Pipeline, sample: SampleConfig, day: date) -
         pl.col("event_time").alias("known_at"), superseded_at=pl.lit(None, pl.Datetime("us", "UTC"))
     )
     lake.table("clean", pipeline.pipeline).replace_day(day, rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    publish_days(lake, "clean", pipeline.pipeline)
 
 
 def body(rows: pl.DataFrame) -> bytes:

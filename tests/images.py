@@ -66,7 +66,7 @@ def _build(tools: Path, name: str, kind: str) -> None:
 
 
 def _content(kind: str) -> Iterable[Path]:
-    for folder in (f"docker/{kind}", *CONTENT[kind]):
+    for folder in (f"docker/{kind}", "docker/kernels", *CONTENT[kind]):
         for path in sorted((PROJECT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path):
                 yield path

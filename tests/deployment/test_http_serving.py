@@ -139,4 +139,4 @@ def test_the_real_service_follows_rollout_failure_and_rollback(
         roll_out(bad, service, ledger, lake, **who)
     assert roll_back("fraud", service, ledger, lake, **who).to_version == first.version
     assert httpx.get(f"{service.url}/readyz").status_code == 200
-    assert not lake.table("predictions", "fraud").days()
+    assert not lake.objects.list("arrivals"), "probes are no predictions"

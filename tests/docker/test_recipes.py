@@ -36,5 +36,9 @@ def test_an_image_runs_as_a_fixed_user_with_version_and_revision(image: str) -> 
     assert ":latest" not in recipe
 
 
+def test_kernels_are_compiled_with_the_release_they_run_with() -> None:
+    assert _pins(PROJECT / "docker/kernels/requirements.txt") <= _pins(PROJECT / "requirements.txt")
+
+
 def test_the_release_has_one_number() -> None:
     assert tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -15,7 +15,9 @@ import pytest
 
 from docker.conftest import ImagePods, hand_over
 from evergreen.artifacts import Model
+from evergreen.lake.arrivals import take_in
 from evergreen.lake.lake import Lake
+from evergreen.lake.published_days import publish_days
 from evergreen.pipeline import Pipeline
 from evergreen.samples.config import SampleConfig
 from evergreen.samples.simulator import clean_requests
@@ -25,9 +27,22 @@ pytestmark = pytest.mark.cluster
 
 TOKEN = "a-token-for-this-test"
 WAIT_SECONDS = 60.0
+SHIPPED = ["shipped_kernels", "builtin_function_or_method"]
+"""Module and type of a kernel that was compiled with the image."""
+MOST_BYTES = 400e6
+SIZE = """
+import os
+root = os.stat("/").st_dev
+seen = {}
+for folder, folders, files in os.walk("/"):
+    found = {name: os.lstat(f"{folder}/{name}") for name in folders + files}
+    folders[:] = [name for name in folders if found[name].st_dev == root]
+    seen |= {stat.st_ino: stat.st_blocks * 512 for stat in found.values() if stat.st_dev == root}
+print(sum(seen.values()))
+"""
 ABSENT = """
 from importlib.util import find_spec
-names = "torch onnx matplotlib duckdb sqlalchemy airflow great_expectations kubernetes pip".split()
+names = "torch onnx matplotlib duckdb deltalake numba pyarrow sqlalchemy airflow kubernetes pip".split()
 print([name for name in names if find_spec(name)])
 """
 
@@ -79,8 +94,12 @@ def test_nothing_that_serving_never_imports_is_in_its_image(pods: ImagePods, ser
 
 
 def test_compiled_kernels_come_with_the_serving_image(pods: ImagePods, serving_image: str) -> None:
-    program = "from evergreen.features.kernels import trailing_sums as f; print(sum(f.stats.cache_hits.values()))"
-    assert pods.run(serving_image, ["python", "-c", program]).strip() == "1"
+    program = "from evergreen.features.kernels import trailing_sums as f; print(f.__module__, type(f).__name__)"
+    assert pods.run(serving_image, ["python", "-c", program]).split() == SHIPPED
+
+
+def test_the_serving_image_is_small(pods: ImagePods, serving_image: str) -> None:
+    assert 100e6 < int(pods.run(serving_image, ["python", "-c", SIZE])) < MOST_BYTES
 
 
 def _history(lake: Lake, pipeline: Pipeline) -> None:
@@ -91,6 +110,7 @@ def _history(lake: Lake, pipeline: Pipeline) -> None:
             pl.col("event_time").alias("known_at"), superseded_at=pl.lit(None, pl.Datetime("us", "UTC"))
         )
         lake.table("clean", pipeline.pipeline).replace_day(day, rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    publish_days(lake, "clean", pipeline.pipeline)
 
 
 def _requests(pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -114,5 +134,6 @@ def _wait_until_ready(url: str, pods: ImagePods, name: str) -> None:
 def _logged(lake: Lake) -> pl.DataFrame:
     """Predictions in the lake, in order of their key."""
     hand_over(lake)
+    take_in(lake, "predictions", "fraud")
     table = lake.table("predictions", "fraud")
     return pl.DataFrame(table.scan([day.day for day in table.days()]).to_table()).sort("key")

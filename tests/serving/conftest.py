@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from evergreen.artifacts import Deployment, Model
+from evergreen.lake.arrivals import take_in
 from evergreen.lake.deployments import publish_deployment
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
@@ -123,6 +124,7 @@ def logged(lake: Lake) -> Callable[[], pl.DataFrame]:
     """Reads the predictions that are in the lake."""
 
     def read() -> pl.DataFrame:
+        take_in(lake, "predictions", "fraud")
         table = lake.table("predictions", "fraud")
         days = [day.day for day in table.days()]
         return pl.DataFrame(table.scan(days).to_table()) if days else pl.DataFrame({"prediction_id": [], "key": []})

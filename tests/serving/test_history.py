@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from evergreen.lake.lake import Lake, start_of
+from evergreen.lake.published_days import publish_days
 from evergreen.pipeline import Pipeline
 from evergreen.serving.history import History
 from evergreen.serving.key_index import SortedHashes, find_unsorted, narrowest
@@ -43,6 +44,7 @@ def events(count: int, *, start: datetime, prefix: str = "t", cards: int = 5, se
 
 def write_clean(lake: Lake, day: date, rows: pl.DataFrame) -> None:
     lake.table("clean", "fraud").replace_day(day, rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    publish_days(lake, "clean", "fraud")
 
 
 @pytest.fixture

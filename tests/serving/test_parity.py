@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 from evergreen.artifacts import Model
 from evergreen.features.compute import compute_features
 from evergreen.lake.lake import Lake
+from evergreen.lake.published_days import publish_days
 from evergreen.pipeline import Pipeline
 from evergreen.samples.config import SampleConfig
 from evergreen.samples.simulator import clean_requests
@@ -42,6 +43,7 @@ def test_features_served_one_by_one_equal_those_of_a_batch(
         rows = sample_day(fraud, DAY - timedelta(days=back))
         oldest = pl.CompatLevel.oldest()
         lake.table("clean", "fraud").replace_day(DAY - timedelta(days=back), rows.to_arrow(compat_level=oldest))
+    publish_days(lake, "clean", "fraud")
     new = sample_day(fraud, DAY)[:SERVED]
     sent = (
         new.drop("known_at", "superseded_at").with_columns(pl.col("event_time").dt.to_string("iso:strict")).to_dicts()

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from evergreen.errors import ConfigurationError, LakeUnavailable
+from evergreen.lake.arrivals import take_in
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.serving.config import ServingConfig
@@ -36,12 +36,11 @@ def rows(pipeline: Pipeline, *ids: str, at: datetime = NOON) -> pl.DataFrame:
     features = dict.fromkeys(pipeline.features.numeric, [1.5] * size) | dict.fromkeys(
         pipeline.features.categorical, ["x"] * size
     )
-    frame = pl.from_arrow(pa.table(own | features).cast(predictions_schema(pipeline)))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(own | features, schema_overrides=predictions_schema(pipeline))
 
 
 def logged(lake: Lake, pipeline: Pipeline) -> list[str]:
+    take_in(lake, "predictions", pipeline.pipeline)
     days = [d.day for d in lake.table("predictions", pipeline.pipeline).days()]
     if not days:
         return []
@@ -78,6 +77,7 @@ def test_a_segment_committed_but_not_removed_never_doubles(fraud: Pipeline, lake
     log.append(rows(fraud, "a", "b"))
     shutil.copytree(tmp_path / "journal", tmp_path / "kept")
     log.flush()
+    assert logged(lake, fraud) == ["a", "b"]
     version = lake.table("predictions", "fraud").days()[0].version
     PredictionLog(fraud, lake, tmp_path / "kept", CONFIG).flush()
     assert logged(lake, fraud) == ["a", "b"]
@@ -125,10 +125,10 @@ def test_an_unwritable_lake_keeps_the_journal_until_it_mends(fraud: Pipeline, la
 
 
 def test_an_unwritable_journal_refuses_the_prediction(fraud: Pipeline, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal", predictions_schema(fraud))
+    journal = Journal(tmp_path / "journal")
     shutil.rmtree(tmp_path / "journal")
     with pytest.raises(LakeUnavailable, match="room for one more prediction"):
-        journal.append(rows(fraud, "a").to_arrow())
+        journal.append(rows(fraud, "a"))
 
 
 def test_a_write_cut_short_by_a_full_disk_hides_no_later_row(
@@ -136,19 +136,19 @@ def test_a_write_cut_short_by_a_full_disk_hides_no_later_row(
 ) -> None:
     import os
 
-    journal = Journal(tmp_path / "journal", predictions_schema(fraud))
-    journal.append(rows(fraud, "a").to_arrow())
+    journal = Journal(tmp_path / "journal")
+    journal.append(rows(fraud, "a"))
     write = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda file, data: write(file, data[:20]))
         with pytest.raises(LakeUnavailable):
-            journal.append(rows(fraud, "b").to_arrow())
-    journal.append(rows(fraud, "c").to_arrow())
+            journal.append(rows(fraud, "b"))
+    journal.append(rows(fraud, "c"))
     journal.seal()
     (segment,) = journal.sealed()
     table = segment.read()
     assert table is not None
-    assert table["prediction_id"].to_pylist() == ["a", "c"]
+    assert table["prediction_id"].to_list() == ["a", "c"]
 
 
 def test_two_processes_never_share_a_journal(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from evergreen.deployment.target import ServingTarget
 from evergreen.errors import ConfigurationError, Conflict, EvergreenError, IntegrityError, NotFound
 from evergreen.lake.deployments import publish_deployment, published_deployment
 from evergreen.lake.lake import Lake
+from evergreen.lake.published_days import publish_days
 from evergreen.ledger.rows import RegisteredVersion
 from evergreen.training.scorer import Scorer
 
@@ -59,6 +60,7 @@ def roll_out(
     another rollout came between; production is then as it was, or as that other rollout has it.
     """
     Scorer.load(lake, model.uri, model.digest)
+    publish_days(lake, "clean", model.pipeline)
     before = reconcile(model.pipeline, ledger, lake)
     if before is not None and before.to_version == model.version:
         publish_deployment(lake, before)

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from evergreen.errors import ConfigurationError
 from evergreen.lake.objects import LocalObjects, Objects
 from evergreen.lake.s3_objects import S3Objects
 from evergreen.lake.s3_options import S3Options
-from evergreen.lake.tables import DayTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from evergreen.lake.tables import DayTable
 
 ZONES = ("raw", "labels", "clean", "quarantine", "features", "predictions")
 
@@ -53,6 +55,8 @@ class Lake:
         """The table of `pipeline` in `zone`, whether it exists yet or not."""
         if zone not in ZONES:
             raise ValueError(f"{zone!r} is not one of {ZONES}")
+        from evergreen.lake.tables import DayTable  # serving has neither Delta nor Arrow
+
         return DayTable(
             zone=zone,
             pipeline=pipeline,
@@ -86,28 +90,9 @@ class Lake:
         the only reader of history. Days never written are simply absent; of a table never written, the
         columns asked for have no type. Raises ValueError for a bound without a time zone.
         """
-        _require_aware(as_of=as_of, until=until, since=since)
-        table = self.table(zone, pipeline)
-        first = since.astimezone(UTC).date() if since else date.min
-        last = (until - timedelta(microseconds=1)).astimezone(UTC).date()
-        if not table.exists():
-            return _empty(columns)
-        dataset = table.scan([d.day for d in table.days(first, last)])
-        wanted = list(columns) if columns is not None else dataset.schema.names
-        keep = known(dataset.schema, as_of=as_of) & (pc.field("event_time") < pa.scalar(until))
-        if since is not None:
-            keep &= pc.field("event_time") >= pa.scalar(since)
-        return dataset.scanner(columns=wanted, filter=keep).to_reader()
+        from evergreen.lake.history import read_history  # serving has neither Delta nor Arrow
 
-
-def known(schema: pa.Schema, *, as_of: datetime) -> pc.Expression:
-    """Filter for rows that were known, and not yet superseded, at `as_of`."""
-    moment = pa.scalar(as_of)
-    keep = pc.field("known_at") <= moment
-    if "superseded_at" in schema.names:
-        current = pc.field("superseded_at").is_null() | (pc.field("superseded_at") > moment)
-        keep &= current
-    return keep
+        return read_history(self.table(zone, pipeline), as_of=as_of, until=until, since=since, columns=columns)
 
 
 def start_of(day: date) -> datetime:
@@ -118,14 +103,3 @@ def start_of(day: date) -> datetime:
 def end_of(day: date) -> datetime:
     """The first instant after a UTC day."""
     return start_of(day) + timedelta(days=1)
-
-
-def _require_aware(**bounds: datetime | None) -> None:
-    for name, bound in bounds.items():
-        if bound is not None and bound.tzinfo is None:
-            raise ValueError(f"{name}={bound.isoformat()} has no time zone; the lake takes aware times only")
-
-
-def _empty(columns: Sequence[str] | None) -> pa.RecordBatchReader:
-    schema = pa.schema([(name, pa.null()) for name in columns or ()])
-    return schema.empty_table().to_reader()

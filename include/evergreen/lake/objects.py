@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
-
-from pyarrow import fs
+from typing import TYPE_CHECKING, Protocol
 
 from evergreen.artifacts import ObjectRef
 from evergreen.errors import IntegrityError, LakeUnavailable, NotFound
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 CHUNK_BYTES = 1 << 20
 
@@ -38,7 +39,10 @@ class Objects(Protocol):
         """Whether there is an object at `path`."""
 
     def delete(self, path: str) -> None:
-        """Remove the object at `path`; nothing happens when there is none. Only checkpoints are ever removed."""
+        """Remove the object at `path`; nothing happens when there is none.
+
+        Only checkpoints, and notes of arrivals that were taken in, are ever removed.
+        """
 
     def list(self, prefix: str) -> list[str]:
         """Paths of all objects below the folder `prefix`, sorted."""
@@ -126,6 +130,8 @@ class LocalObjects:
     def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
         for name, wanted in digests.items():
             require_digest(f"{folder}/{name}", found=self.digest(f"{folder}/{name}"), wanted=wanted)
+        from pyarrow import fs  # heavy, and serving has none
+
         return fs.SubTreeFileSystem(str(self.root / folder), fs.LocalFileSystem())
 
     @contextmanager

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 import urllib3
@@ -27,15 +27,16 @@ from minio.credentials.providers import (
 )
 from minio.error import MinioException, S3Error
 from minio.sse import Sse, SseKMS, SseS3
-from pyarrow import fs
 from urllib3.exceptions import HTTPError
 
 from evergreen.artifacts import ObjectRef
 from evergreen.errors import ConfigurationError, NotFound
-from evergreen.lake.fetched_files import FetchedFiles
 from evergreen.lake.objects import CHUNK_BYTES, file_digest, require_digest, unavailable
 from evergreen.lake.s3_errors import s3_error
 from evergreen.lake.s3_options import BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, SILENT_ATTEMPTS, S3Options
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,10 @@ class S3Objects:
         return taken.hexdigest()
 
     def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
+        from pyarrow import fs  # heavy, and serving has none
+
+        from evergreen.lake.fetched_files import FetchedFiles
+
         fetched = Path(tempfile.mkdtemp(prefix="evergreen-"))
         files = fs.PyFileSystem(FetchedFiles(fetched))  # from here on the folder goes with its last reader
         with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -30,6 +31,7 @@ from evergreen.artifacts import TableDay
 from evergreen.errors import ConfigurationError, Conflict, NotFound
 from evergreen.lake.delta_errors import delta_errors
 from evergreen.lake.objects import Objects, file_digest, require_digest, unavailable
+from evergreen.lake.published_days import PublishedDay, PublishedDays
 
 COMMIT_TRIES = 25
 CHECKPOINT_EVERY_COMMITS = 20
@@ -73,13 +75,11 @@ class DayTable:
 
         Memory is one batch. Raises LakeUnavailable (nothing written) or Conflict (others kept winning).
         """
-        with self._written(day, rows) as file:
-            return self._commit(file, rows.schema, keep_others=False)
+        return self._write(day, rows, keep_others=False)
 
     def append_day(self, day: date, rows: Batches) -> TableDay:
         """The day after `rows` joined it; appending the very same rows again changes nothing."""
-        with self._written(day, rows) as file:
-            return self._commit(file, rows.schema, keep_others=True)
+        return self._write(day, rows, keep_others=True)
 
     def exists(self) -> bool:
         """Whether any day was ever written."""
@@ -98,6 +98,25 @@ class DayTable:
         files = [f for f in _files(table) if first <= f.day <= last]
         days = sorted({f.day for f in files})
         return [self._table_day(d, [f for f in files if f.day == d], table.version()) for d in days]
+
+    def listed(self) -> PublishedDays | None:
+        """All written days with their files, of one version; None when none was ever written."""
+        table = self._open()
+        if table is None:
+            return None
+        files = sorted(_files(table), key=lambda f: (f.day, f.path))
+        days = {day: list(group) for day, group in groupby(files, key=lambda f: f.day)}
+        return PublishedDays(
+            version=table.version(),
+            days=tuple(
+                PublishedDay(
+                    day=day,
+                    digest=self._table_day(day, group, table.version()).digest,
+                    files=tuple((f"{self.path}/{f.path}", f.digest) for f in group),
+                )
+                for day, group in days.items()
+            ),
+        )
 
     def scan(self, days: Sequence[date]) -> ds.Dataset:
         """The rows of `days` with all the table's columns but `day`; every byte is checked against its digest.
@@ -125,55 +144,59 @@ class DayTable:
             path = f"{self.path}/{file.path}"
             require_digest(path, found=self.objects.digest(path), wanted=file.digest)
 
-    @contextmanager
-    def _written(self, day: date, rows: Batches) -> Iterator[DataFile]:
+    def _write(self, day: date, rows: Batches, *, keep_others: bool) -> TableDay:
+        table = self._commit([self._put(day, rows)], rows.schema, keep_others=keep_others)
+        return self._table_day(day, [f for f in _files(table) if f.day == day], table.version())
+
+    def _put(self, day: date, rows: Batches) -> DataFile:
         with TemporaryDirectory(prefix="evergreen-") as folder:
             local = Path(folder) / "rows.parquet"
             count = _write_parquet(local, rows, thing=f"Staging {self.path} of {day}")
             name = f"day={day.isoformat()}/{file_digest(local)}.parquet"
             file = DataFile(path=name, day=day, rows=count, size_bytes=local.stat().st_size)
             self.objects.put_file(f"{self.path}/{name}", local)
-            yield file
+            return file
 
-    def _commit(self, file: DataFile, schema: pa.Schema, *, keep_others: bool) -> TableDay:
+    def append_files(self, files: Sequence[DataFile], schema: pa.Schema) -> None:
+        """Returns when Parquet files that already lie in the table's folder are part of it, by one commit.
+
+        Those it has already change nothing. Raises ConfigurationError when a column has another type here.
+        """
+        self._commit(files, schema, keep_others=True)
+
+    def _commit(self, files: Sequence[DataFile], schema: pa.Schema, *, keep_others: bool) -> DeltaTable:
         for attempt in range(COMMIT_TRIES):
             try:
-                return self._commit_once(file, schema, keep_others=keep_others)
+                return self._commit_once(files, schema, keep_others=keep_others)
             except CommitFailedError:
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
         raise Conflict(
-            f"{self.path} of {file.day}",
+            f"{self.path} of {files[0].day}",
             found=f"{COMMIT_TRIES} commits by other writers in a row",
             wanted="one commit of our own",
             remedy="Run the task again when fewer runs write this table.",
         )
 
-    def _commit_once(self, file: DataFile, schema: pa.Schema, *, keep_others: bool) -> TableDay:
-        """The day with `file` in it; CommitFailedError when another writer came first, at making the table too."""
+    def _commit_once(self, files: Sequence[DataFile], schema: pa.Schema, *, keep_others: bool) -> DeltaTable:
+        """The table with `files` in it; CommitFailedError when another writer came first, at making the table too."""
         table = self._open_or_create(schema)
-        now = [f for f in _files(table) if f.day == file.day]
-        after = [f for f in now if keep_others and f.path != file.path] + [file]
-        if {f.path for f in now} == {f.path for f in after}:
-            return self._table_day(file.day, now, table.version())
-        self._transact(table, file, keep_others=keep_others)
-        return self._table_day(file.day, after, self._require_open().version())
+        days = {f.day for f in files}
+        before = {f.path for f in _files(table) if f.day in days}
+        news = [f for f in files if f.path not in before]
+        if not news and (keep_others or before == {f.path for f in files}):
+            return table
+        self._transact(table, news if keep_others else files, keep_others=keep_others)
+        return self._require_open()
 
-    def _transact(self, table: DeltaTable, file: DataFile, *, keep_others: bool) -> None:
-        action = AddAction(
-            path=file.path,
-            size=file.size_bytes,
-            partition_values={"day": file.day.isoformat()},
-            modification_time=int(time.time() * 1000),
-            data_change=True,
-            stats=json.dumps({"numRecords": file.rows}),
-        )
-        with self._delta_errors(f"Committing {self.path} of {file.day}"):
+    def _transact(self, table: DeltaTable, files: Sequence[DataFile], *, keep_others: bool) -> None:
+        days = sorted({f.day.isoformat() for f in files})
+        with self._delta_errors(f"Committing {self.path} of {', '.join(days)}"):
             table.create_write_transaction(
-                [action],
+                [_addition(file) for file in files],
                 mode="append" if keep_others else "overwrite",
                 schema=table.schema(),
                 partition_by=["day"],
-                partition_filters=None if keep_others else [("day", "=", file.day.isoformat())],
+                partition_filters=None if keep_others else [("day", "in", days)],
                 commit_properties=CommitProperties(max_commit_retries=0),
             )
             if (table.version() + 1) % CHECKPOINT_EVERY_COMMITS == 0:
@@ -283,6 +306,17 @@ def _disk_errors(thing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise unavailable(thing, error) from error
+
+
+def _addition(file: DataFile) -> AddAction:
+    return AddAction(
+        path=file.path,
+        size=file.size_bytes,
+        partition_values={"day": file.day.isoformat()},
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=json.dumps({"numRecords": file.rows}),
+    )
 
 
 def _delta_fields(schema: pa.Schema) -> list[Field]:

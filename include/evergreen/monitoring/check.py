@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from evergreen.artifacts import ColumnDrift, DriftReport, Model, ObjectRef
+from evergreen.lake.arrivals import take_in
 from evergreen.lake.lake import Lake, start_of
 from evergreen.lake.tables import days_between
 from evergreen.monitoring.comparison import SCORE, Comparison, compare
@@ -46,6 +47,7 @@ def check_drift(pipeline: Pipeline, model: Model, first_day: date, last_day: dat
     The same lake gives the same report, to the byte. Raises NotFound when a day's features were never
     built or the model's training set is gone, and ValueError when the days are in the wrong order.
     """
+    take_in(lake, "predictions", pipeline.pipeline)
     findings = find_drift(pipeline, model, first_day, last_day, lake)
     logger.info("Checked %s from %s to %s: %s", pipeline.pipeline, first_day, last_day, findings.reason)
     return as_report(findings, publish_report(findings, lake))

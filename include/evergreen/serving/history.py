@@ -1,6 +1,6 @@
 """Recent events of one pipeline in memory, from which the windows of a new event are computed.
 
-    clean      the lake's clean days, as far back as the longest window, indexed by key
+    clean      the lake's published clean days, as far back as the longest window, indexed by key
     served     events this process has served that are in no clean day yet, indexed by key
     tail       the latest of those, not indexed yet
 
@@ -19,10 +19,11 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from evergreen.artifacts import TableDay
 from evergreen.features.definitions import resolve
 from evergreen.lake.lake import Lake, end_of
+from evergreen.lake.published_days import PublishedDay, published_days, read_published_day
 from evergreen.pipeline import Pipeline, duration
+from evergreen.serving.column_types import COLUMN_TYPES
 from evergreen.serving.key_index import Hashes, Positions, SortedHashes, find_unsorted, key_hashes, narrowest
 
 logger = logging.getLogger(__name__)
@@ -77,15 +78,17 @@ class History:
     def __init__(self, pipeline: Pipeline, lake: Lake, *, tail_rows: int) -> None:
         contract, windows = pipeline.contract, list(resolve(pipeline).windows.values())
         self._name = pipeline.pipeline
-        self._table = lake.table("clean", pipeline.pipeline)
+        self._lake = lake
         self._event_key: Key = (contract.key,)
         self._window_keys = narrowest([window.by for window in windows])
         self._longest = max((duration(window.over) for window in windows), default=timedelta(0))
         self._tail_rows = tail_rows
         used = {contract.key, *(c for w in windows for c in w.by), *(w.of for w in windows if w.of)}
-        self._columns = [*(name for name in contract.columns if name in used), *TIMES]
+        kept = {name: COLUMN_TYPES[spec.type] for name, spec in contract.columns.items() if name in used}
+        self._types = kept | dict.fromkeys(TIMES, COLUMN_TYPES["timestamp"])
+        self._columns = list(self._types)
         self._keys = [*dict.fromkeys([*self._window_keys, self._event_key])]
-        self._days: dict[date, tuple[TableDay, pl.DataFrame]] = {}
+        self._days: dict[date, tuple[PublishedDay, pl.DataFrame]] = {}
         self._lock = threading.Lock()
         self._clean: Indexed | None = None
         self._served: Indexed | None = None
@@ -149,20 +152,20 @@ class History:
 
     def _read_changed_days(self) -> bool:
         """Whether the clean days of the longest window are others than before."""
-        written = self._table.days()
+        written = published_days(self._lake, "clean", self._name)
         newest = written[-1].day if written else None
         recent = [d for d in written if newest is not None and end_of(d.day) > end_of(newest) - self._longest]
         if [d.digest for d in recent] == [d.digest for d, _ in self._days.values()]:
             return False
-        days: dict[date, tuple[TableDay, pl.DataFrame]] = {}
+        days: dict[date, tuple[PublishedDay, pl.DataFrame]] = {}
         for day in recent:
             before = self._days.get(day.day)
-            days[day.day] = before if before and before[0].digest == day.digest else (day, self._read(day.day))
+            days[day.day] = before if before and before[0].digest == day.digest else (day, self._read(day))
         self._days = days
         return True
 
-    def _read(self, day: date) -> pl.DataFrame:
-        return pl.DataFrame(self._table.scan([day]).to_table(columns=self._columns))
+    def _read(self, day: PublishedDay) -> pl.DataFrame:
+        return read_published_day(self._lake, day, self._types)
 
     def _reindex(self, tail: Tail | None, *, clean_changed: bool) -> None:
         """Builds the new indexes aside, then takes them in at once, with the rows served meanwhile."""

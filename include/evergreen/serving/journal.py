@@ -1,14 +1,15 @@
 """A file of acknowledged predictions that survives the process: one frame a request, torn ends recognised.
 
-    segment = frame(schema) frame(batch)*
+    segment = frame*
     frame   = length u32 | crc32 u32 | payload        (little endian)
 
-A payload is an Arrow IPC message. A frame is written by one write(), so killing the process loses
+A payload is a whole Arrow IPC stream. A frame is written by one write(), so killing the process loses
 nothing that was written; losing the machine's power may lose what its disk did not have yet.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 
-import pyarrow as pa
+import polars as pl
 
 from evergreen.errors import LakeUnavailable
 
@@ -33,15 +34,10 @@ class Segment:
 
     path: Path
 
-    def read(self) -> pa.Table | None:
-        """Its rows in the order written; a torn end is left out, None when not even the schema is whole."""
-        frames = _frames(self.path.read_bytes())
-        head = next(frames, None)
-        if head is None:
-            return None
-        schema = pa.ipc.read_schema(pa.py_buffer(head))
-        batches = [pa.ipc.read_record_batch(pa.py_buffer(frame), schema) for frame in frames]
-        return pa.Table.from_batches(batches, schema)
+    def read(self) -> pl.DataFrame | None:
+        """Its rows in the order written; a torn end is left out, None when no frame is whole."""
+        frames = [pl.read_ipc_stream(frame) for frame in _frames(self.path.read_bytes())]
+        return pl.concat(frames) if frames else None
 
     def remove(self) -> None:
         """Returns when the file is gone."""
@@ -51,18 +47,16 @@ class Segment:
 class Journal:
     """The segments of one folder, the last of which is being written. One thread at a time."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._schema = schema
         self._file: int | None = None
         self._size = 0
         self._number = max((int(match[1]) for p in folder.iterdir() if (match := NAME.match(p.name))), default=0)
 
-    def append(self, rows: pa.Table) -> None:
+    def append(self, rows: pl.DataFrame) -> None:
         """Returns when `rows` are in the journal; LakeUnavailable, and nothing written, when they cannot be."""
-        batch = rows.cast(self._schema).combine_chunks().to_batches()[0]
-        frame = _frame(batch.serialize())
+        frame = _frame(rows)
         try:
             if self._file is None:
                 self._file = self._open()
@@ -91,16 +85,10 @@ class Journal:
         return self._folder / f"{self._number:09d}{SUFFIX}"
 
     def _open(self) -> int:
-        """A new segment that holds the schema."""
+        """A new segment."""
         self._number += 1
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._size = 0
-        try:
-            self._write(file, _frame(self._schema.serialize()))
-        except OSError:
-            os.close(file)
-            raise
-        return file
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
 
     def _write(self, file: int, frame: bytes) -> None:
         """One whole frame, or none: a part of one would hide the frames after it from a reader."""
@@ -113,8 +101,10 @@ class Journal:
         self._size += len(frame)
 
 
-def _frame(payload: pa.Buffer) -> bytes:
-    data: bytes = payload.to_pybytes()
+def _frame(rows: pl.DataFrame) -> bytes:
+    payload = io.BytesIO()
+    rows.write_ipc_stream(payload)
+    data = payload.getvalue()
     return HEADER.pack(len(data), zlib.crc32(data)) + data
 
 

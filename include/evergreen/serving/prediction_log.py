@@ -1,4 +1,4 @@
-"""Brings every acknowledged prediction into the lake's predictions table, exactly once."""
+"""Hands every acknowledged prediction over to the lake, from where it comes into the predictions table exactly once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import fcntl
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import polars as pl
-import pyarrow as pa
 
-from evergreen.errors import ConfigurationError, DataError
+from evergreen.errors import ConfigurationError
+from evergreen.lake.arrivals import hand_over
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
+from evergreen.serving.column_types import COLUMN_TYPES
 from evergreen.serving.config import ServingConfig
 from evergreen.serving.journal import Journal, Segment
 from evergreen.serving.repeater import Repeater
@@ -22,36 +25,35 @@ from evergreen.serving.repeater import Repeater
 logger = logging.getLogger(__name__)
 MANY_SEGMENTS = 16
 """Sealed segments from which on, the lake being down, the open one is left to grow to its full size."""
-OWN_COLUMNS = pa.schema(
-    [
-        ("prediction_id", pa.string()),
-        ("key", pa.string()),
-        ("event_time", pa.timestamp("us", "UTC")),
-        ("known_at", pa.timestamp("us", "UTC")),
-        ("version", pa.string()),
-        ("score", pa.float32()),
-        ("decision", pa.string()),
-    ]
-)
+TIME = COLUMN_TYPES["timestamp"]
+OWN_COLUMNS: Mapping[str, pl.DataType] = {
+    "prediction_id": pl.String(),
+    "key": pl.String(),
+    "event_time": TIME,
+    "known_at": TIME,
+    "version": pl.String(),
+    "score": pl.Float32(),
+    "decision": pl.String(),
+}
 
 
-def predictions_schema(pipeline: Pipeline) -> pa.Schema:
+def predictions_schema(pipeline: Pipeline) -> pl.Schema:
     """Columns of the predictions zone: the log's own, then the served features."""
-    numeric = [pa.field(name, pa.float64()) for name in pipeline.features.numeric]
-    categorical = [pa.field(name, pa.string()) for name in pipeline.features.categorical]
-    return pa.schema([*OWN_COLUMNS, *numeric, *categorical])
+    numeric = dict.fromkeys(pipeline.features.numeric, pl.Float64())
+    categorical = dict.fromkeys(pipeline.features.categorical, pl.String())
+    return pl.Schema({**OWN_COLUMNS, **numeric, **categorical})
 
 
 class PredictionLog:
     """The prediction log of one pipeline: `append` journals, a thread of its own flushes to the lake."""
 
     def __init__(self, pipeline: Pipeline, lake: Lake, folder: Path, config: ServingConfig) -> None:
-        self._table = lake.table("predictions", pipeline.pipeline)
+        self._lake = lake
         self._name = pipeline.pipeline
         self._config = config
         self._lock = threading.Lock()
         self._schema = predictions_schema(pipeline)
-        self._journal = Journal(folder / pipeline.pipeline, self._schema)
+        self._journal = Journal(folder / pipeline.pipeline)
         self._segment_rows = 0
         self.backlog_rows = sum(_height(segment) for segment in self._journal.sealed())
         self._repeater = Repeater(f"prediction log of {self._name}", self.flush, config.flush_seconds)
@@ -71,11 +73,11 @@ class PredictionLog:
 
     def append(self, rows: pl.DataFrame) -> None:
         """Returns when `rows` (columns of `predictions_schema`) will reach the lake; LakeUnavailable otherwise."""
-        table = rows.select(self._schema.names).to_arrow()
+        logged = rows.select(self._schema.names()).cast(self._schema)
         with self._lock:
-            self._journal.append(table)
-            self.backlog_rows += table.num_rows
-            self._segment_rows += table.num_rows
+            self._journal.append(logged)
+            self.backlog_rows += logged.height
+            self._segment_rows += logged.height
             full = self._segment_rows >= self._config.flush_rows
             if full:
                 self._seal()
@@ -109,32 +111,18 @@ class PredictionLog:
     def _commit_sealed(self) -> None:
         with self._lock:
             segments = self._journal.sealed()
-        refusal: ConfigurationError | DataError | None = None
         for segment in segments:
-            try:
-                self._commit(segment)
-            except (ConfigurationError, DataError) as error:  # this segment's own fault: the others may go in
-                refusal = refusal or error
-        if refusal is not None:
-            raise refusal
+            self._commit(segment)
 
     def _commit(self, segment: Segment) -> None:
-        """Appends a segment, a day at a time. Doing it again makes the same files, so it changes nothing."""
-        table = segment.read()
-        rows = table.num_rows if table is not None else 0
-        if table is not None and rows:
-            for day, part in by_event_day(table):
-                self._table.append_day(day, part)
+        """Hands a segment over, a day at a time. Doing it again makes the same files, so it changes nothing."""
+        frame = segment.read()
+        if frame is not None:
+            for (day,), part in frame.group_by(pl.col("event_time").dt.date(), maintain_order=True):
+                hand_over(self._lake, "predictions", self._name, cast(date, day), part)
         segment.remove()
         with self._lock:
-            self.backlog_rows -= rows
-
-
-def by_event_day(table: pa.Table) -> list[tuple[date, pa.Table]]:
-    """The rows of each UTC day of event_time, in the order they have."""
-    days = pl.Series(table["event_time"]).dt.date()
-    present = days.unique().sort().to_list()
-    return [(day, table.filter(pa.array((days == day).to_arrow()))) for day in present]
+            self.backlog_rows -= frame.height if frame is not None else 0
 
 
 def lock_journal(folder: Path) -> int:
@@ -155,5 +143,5 @@ def lock_journal(folder: Path) -> int:
 
 
 def _height(segment: Segment) -> int:
-    table = segment.read()
-    return table.num_rows if table is not None else 0
+    rows = segment.read()
+    return rows.height if rows is not None else 0

