@@ -98,7 +98,7 @@ def look_at(pipeline: Pipeline, model: Model, days: list[date], lake: Lake) -> C
         scores, scores_from = served, "scores as they were served"
     else:
         scores = merge([day_scores(pipeline, model, day, lake) for day in built])
-        scores_from = "the model's scores on these days' features, as it served too few of their events"
+        scores_from = "the model's scores on these days' features, as too few were served by the end of their day"
     rows = max((part.rows for part in features.values()), default=0)
     return CurrentDays(sketch={**features, **scores}, rows=rows, scores_from=scores_from)
 

@@ -101,9 +101,8 @@ class Demo:
     def _ingest(self, title: str, first: date, last: date) -> None:
         dag_id, days = f"{NAME}.ingest_data", days_between(first, last)
         with self.progress.act(f"{title}: backfill of {first} to {last}") as act:
-            if self._ingested(days) == len(days):
-                return
-            self._begin_backfill(dag_id, first, last, act)
+            if self._ingested(days) < len(days):
+                self._begin_backfill(dag_id, first, last, act)
             deadline = time.monotonic() + BACKFILL_SECONDS
             while (done := self._ingested(days)) < len(days):
                 act.say(f"{done} of {len(days)} days", done / len(days))
@@ -111,6 +110,7 @@ class Demo:
                 if time.monotonic() > deadline:
                     raise self._late(title)
                 time.sleep(1)
+            act.say(f"{done} days")
 
     def _ingested(self, days: list[date]) -> int:
         """Days that have features and whose run has ended well."""

@@ -22,8 +22,8 @@ def show_status(console: Console, summary: dict[str, Any]) -> None:
         table.add_row("quarantined", _counts(one["quarantined"]))
         table.add_row("champion", _champion(one["champion"]))
         table.add_row("serves", one["serving"]["version"] if one["serving"] else "nothing yet")
-        table.add_row("drift", _sentence(one["drift"], "verdict"))
-        table.add_row("retrain", _sentence(one["retrain"], "decision"))
+        table.add_row("drift", _sentence(one["drift"]))
+        table.add_row("retrain", _sentence(one["retrain"]))
         console.print(table)
 
 
@@ -68,5 +68,5 @@ def _champion(champion: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
-def _sentence(one: dict[str, Any] | None, verdict: str) -> str:
-    return f"{one[verdict]} as of {one['as_of']}: {one['reason']}" if one else "not looked at yet"
+def _sentence(one: dict[str, Any] | None) -> str:
+    return f"{one['as_of']}: {one['reason']}" if one else "not looked at yet"

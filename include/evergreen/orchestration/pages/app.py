@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -24,7 +24,9 @@ from evergreen.settings import Settings
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
 )
-TEMPLATES.filters["moment"] = lambda at: at.isoformat(timespec="seconds") if isinstance(at, datetime) else at
+TEMPLATES.filters["moment"] = lambda at: (
+    at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if isinstance(at, datetime) else at
+)
 SAFE_REPORT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Reports carry their own style and pictures and need nothing else: no script, no network."""
 
