@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -66,7 +68,8 @@ def roll_out(pipeline: str, chosen: Proven) -> Proven:
             allow_older=by_hand,
         )
         stage.anchor()
-        day = (deployment.at if by_hand else taken(chosen, Model).as_of).date().isoformat()
+        # A model as of midnight is about the day before, as its own partition says.
+        day = (deployment.at if by_hand else taken(chosen, Model).as_of - timedelta(days=1)).date().isoformat()
         event = get_current_context()["outlet_events"][deployed_asset(stage.pipeline)]
         event.add_partitions(day)
         event.extra = {"version": deployment.to_version}
