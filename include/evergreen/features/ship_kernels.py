@@ -1,7 +1,7 @@
 """`python -m evergreen.features.ship_kernels FOLDER`: the loops as an extension module that needs NumPy alone.
 
 An image is built with it, so that no container compiles, and serving needs no compiler at all. The code is for
-any processor of the architecture. Needs a C compiler and Python's headers.
+any processor of the architecture. Needs a C and C++ compiler and Python's headers.
 """
 
 from __future__ import annotations
