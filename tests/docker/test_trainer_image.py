@@ -31,7 +31,7 @@ lake = Lake("file:///lake", {})
 scorer = Scorer.load(lake, uri, digest)
 print(scorer.score(pl.read_parquet(BytesIO(lake.objects.get(rows)))).tobytes().hex())
 """
-SHIPPED = ["shipped_kernels", "builtin_function_or_method"]
+SHIPPED = ["evergreen.features.shipped_kernels", "builtin_function_or_method"]
 """Module and type of a kernel that was compiled with the image."""
 ABSENT = """
 from importlib.util import find_spec
