@@ -30,7 +30,7 @@ class Lake:
 
     raw/ labels/ clean/ quarantine/ features/ predictions/     Delta tables by day
     training_sets/ models/ evaluations/ reports/ sketches/     immutable objects
-    receipts/ deployments/                                     small JSON
+    receipts/ deployments/ published/ arrivals/                small JSON, and notes
     """
 
     url: str
