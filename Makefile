@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 # Scripts that start a real Kubernetes and a real S3 server; tests/real_parts.py says what each must do.
 TEST_TOOLS ?= $(wildcard $(abspath ../shared/tools))
 
-.PHONY: demo test test-cluster check stop clean install lock keras
+.PHONY: demo test test-cluster check stop clean install lock keras xla
 
 demo: install
 	$(BIN)/evergreen demo
@@ -47,6 +47,8 @@ $(STAMP): requirements.txt pyproject.toml
 # build does not bring 2.7 GB it cannot use.
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header --no-emit-find-links --no-emit-index-url
 CUDA := ^(nvidia-|cuda-|triton=)
+# Of what torch 2.9 brings, this is not loaded with it.
+UNUSED_CUDA := ^(triton|nvidia-(cusolver|cuda-nvrtc|nvtx)-cu12)==
 
 lock:
 	$(BIN)/python -m pip install --quiet uv
@@ -59,6 +61,9 @@ lock:
 	sed -i -E '/$(CUDA)/d' docker/trainer/requirements.txt
 	$(COMPILE) --constraint requirements.txt docker/kernels/requirements.in --output-file docker/kernels/requirements.txt
 	$(COMPILE) --extra batch --constraint requirements.txt pyproject.toml docker/keras/requirements.in --output-file docker/keras/requirements.txt
+	grep -vE '^torch==|^setuptools==|$(CUDA)' requirements.txt > $(VENV)/beside-torch.txt
+	$(COMPILE) --extra batch --constraint $(VENV)/beside-torch.txt pyproject.toml tests/training/xla.in --output-file tests/training/xla.txt
+	sed -i -E '/$(UNUSED_CUDA)/d' tests/training/xla.txt
 
 # An environment of its own for the Keras trainer: TensorFlow and torch in one would fight over the processor's threads.
 keras: .venv-keras/installed
@@ -67,3 +72,11 @@ keras: .venv-keras/installed
 	$(PYTHON) -m venv .venv-keras
 	.venv-keras/bin/python -m pip install --quiet --disable-pip-version-check -r docker/keras/requirements.txt
 	@touch .venv-keras/installed
+
+# Another for PyTorch/XLA, whose last release wants torch 2.9: 6 GB, because that torch does not load without CUDA's libraries.
+xla: .venv-xla/installed
+
+.venv-xla/installed: tests/training/xla.txt
+	$(PYTHON) -m venv .venv-xla
+	.venv-xla/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps -r tests/training/xla.txt
+	@touch .venv-xla/installed
