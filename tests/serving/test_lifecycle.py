@@ -158,3 +158,10 @@ def test_a_taken_port_is_named(server: Server) -> None:
     with socket.create_server(("127.0.0.1", server.port)):
         assert server.launch().wait(WAIT_SECONDS) == 64
     assert f"Port {server.port} on 127.0.0.1: found Address already in use" in server.log
+
+
+def test_the_service_loads_what_its_image_has_and_no_more() -> None:
+    absent = ("pyarrow", "deltalake", "duckdb", "torch", "airflow")
+    code = f"import sys, evergreen.serving.__main__; print([m for m in {absent} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
