@@ -17,6 +17,7 @@ from end_to_end.installation import (
     ready_installation,
     variables_of,
     wait_until,
+    write_profiles,
     write_specs,
 )
 from evergreen.standalone.control import start_detached, stop
@@ -29,8 +30,9 @@ def installation() -> Iterator[Installation]:
     """A running installation with two pipelines, one broken spec and thirteen days in its sources."""
     # Not pytest's folder: PostgreSQL runs as another user under root, and must be able to pass through.
     root = Path(mkdtemp(prefix="evergreen-e2e-"))
-    variables = variables_of(root)
+    variables = variables_of(root) | {"EVERGREEN_PROFILES": str(root / "profiles.yaml")}
     write_specs(Path(variables["EVERGREEN_PIPELINES"]))
+    write_profiles(Path(variables["EVERGREEN_PROFILES"]))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)

@@ -27,6 +27,8 @@ from evergreen.standalone.home import Home
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS_PER_DAY = 1500
 DAYS = 13
+CPU_DEFERRED = "cpu-deferred"
+"""A profile as `cpu-small`, whose pod is waited for in the triggerer."""
 LAST = datetime.now(UTC).date() - timedelta(days=1)
 FIRST = LAST - timedelta(days=DAYS - 1)
 
@@ -80,6 +82,12 @@ def write_specs(folder: Path) -> None:
     (folder / "fraud.yaml").write_text(yaml.safe_dump(fraud, sort_keys=False))
     (folder / "visits.yaml").write_text((Path(__file__).parent / "visits.yaml").read_text())
     (folder / "broken.yaml").write_text("pipeline: broken\nowner: [nobody\n")
+
+
+def write_profiles(path: Path) -> None:
+    """The profiles that ship, and CPU_DEFERRED."""
+    shipped = yaml.safe_load((PROJECT / "include" / "profiles.yaml").read_text())
+    path.write_text(yaml.safe_dump(shipped | {CPU_DEFERRED: shipped["cpu-small"] | {"deferrable": True}}))
 
 
 def ready_installation(home: Home, variables: dict[str, str]) -> Installation:

@@ -22,6 +22,7 @@ from end_to_end.cluster_installation import (
     cluster_parts,
     lake_in_bucket,
 )
+from end_to_end.deaths import kill_triggerer_in_training, kill_worker_in_training
 from end_to_end.installation import (
     Installation,
     backfill,
@@ -172,6 +173,14 @@ def test_rollback_reaches_every_replica(serving: OnCluster) -> None:
 def test_drift_is_watched_over_the_bucket(serving: OnCluster) -> None:
     serving.here.succeed("monitor_drift", "watch", {"day": day(9).isoformat()})
     assert [decision.day for _, decision in serving.here.ledger.decisions("fraud")] == [day(9)]
+
+
+def test_killed_worker_leaves_its_pod_to_the_next_try(serving: OnCluster) -> None:
+    kill_worker_in_training(serving.here, WAITING)
+
+
+def test_killed_triggerer_leaves_its_pod_to_the_next_one(serving: OnCluster) -> None:
+    kill_triggerer_in_training(serving.here, DEFERRED)
 
 
 def test_no_key_of_the_lake_is_in_a_rendered_template_or_a_log(serving: OnCluster) -> None:

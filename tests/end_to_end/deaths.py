@@ -1,0 +1,119 @@
+"""What happens to training when a process of Airflow dies in its middle, wherever its pod runs.
+
+The pod's process is halted meanwhile, so that training is not over before Airflow has recovered; that of a pod on a
+real cluster is found in the same way, as the tests' cluster has its node on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
+
+from end_to_end.installation import Installation, day, wait_until
+from evergreen.lake.receipts import read_receipts
+from evergreen.standalone.home import find_process
+
+DAG = "fraud.train_model"
+
+
+def kill_worker_in_training(installation: Installation, profile: str) -> None:
+    """The worker that waits for the pod gets SIGKILL: the next try goes on with the very pod."""
+    run = "worker-death"
+    with _halted_training(installation, run, profile) as pod:
+        [runner] = _processes(f"airflow worker -- {_train(installation, run)['id']}")
+        worker = runner.parent()
+        assert worker is not None
+        for process in (worker, runner):
+            os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: _try_and_state(installation, run) == (2, "running"), "try 2")
+        assert _pods(installation, run) == [pod]
+    assert _attempts_of_the_end(installation, run) == [1]
+    assert _try_and_state(installation, run) == (2, "success")
+    log = installation.airflow.http.get(f"/dags/{DAG}/dagRuns/{run}/taskInstances/train/logs/2").text
+    assert pod in log
+    assert "Reusing existing pod" in log
+
+
+def kill_triggerer_in_training(installation: Installation, profile: str) -> None:
+    """The triggerer that waits for the pod gets SIGKILL: the next one waits for the very pod, in the same try."""
+    run = "triggerer-death"
+    with _halted_training(installation, run, profile) as pod:
+        wait_until(lambda: _triggerer(installation, run) is not None, "a triggerer that waits for the pod")
+        before, process = _triggerer(installation, run), _part(installation, "triggerer")
+        family = [process, *process.children(recursive=True)]
+        for each in family:
+            os.kill(each.pid, signal.SIGKILL)
+        wait_until(lambda: _triggerer(installation, run) not in (None, before), "another triggerer that waits", 240)
+        assert not any(each.is_running() for each in family)
+        assert _pods(installation, run) == [pod]
+    assert _attempts_of_the_end(installation, run) == [1]
+    assert _try_and_state(installation, run) == (1, "success")
+
+
+@contextmanager
+def _halted_training(installation: Installation, run: str, profile: str) -> Iterator[str]:
+    """Name of the pod that trains, its process halted within the block."""
+    conf = {"day": day(9).isoformat(), "seed": 4711 + len(run), "profile": profile}
+    installation.airflow.trigger(DAG, run_id=run, conf=conf)
+    words = ("evergreen.step", "train", f"{DAG}.{run}")
+    wait_until(lambda: bool(_processes(*words)), "a training pod's process")
+    training = min(_processes(*words), key=lambda process: process.create_time())
+    training.suspend()
+    try:
+        [pod] = _pods(installation, run)
+        yield pod
+    finally:
+        training.resume()
+
+
+def _attempts_of_the_end(installation: Installation, run: str) -> list[int]:
+    """The tries that trained, once the run has succeeded."""
+    installation.airflow.wait(DAG, run, lambda _: None, 300)
+    receipts = read_receipts(installation.lake, "fraud", f"{DAG}.{run}")
+    return [receipt.attempt for receipt in receipts if receipt.task == "train"]
+
+
+def _pods(installation: Installation, run: str) -> list[str]:
+    """Names of the pods that train for `run`, deleted ones included until they are gone."""
+    api = CoreV1Api(new_client_from_config(str(installation.settings.kubeconfig)))
+    pods = api.list_namespaced_pod(installation.settings.namespace, label_selector="evergreen/step=train").items
+    return [pod.metadata.name for pod in pods if pod.metadata.annotations["evergreen/run-id"] == run]
+
+
+def _train(installation: Installation, run: str) -> dict[str, Any]:
+    tasks = installation.airflow.tasks(DAG, run)
+    return next((task for task in tasks if task["task_id"] == "train"), {})
+
+
+def _try_and_state(installation: Installation, run: str) -> tuple[int | None, str | None]:
+    task = _train(installation, run)
+    return task.get("try_number"), task.get("state")
+
+
+def _triggerer(installation: Installation, run: str) -> int | None:
+    """Id of the job of the triggerer that waits for the pod."""
+    task = _train(installation, run)
+    job = task.get("triggerer_job")
+    return int(job["id"]) if task.get("state") == "deferred" and job else None
+
+
+def _part(installation: Installation, name: str) -> psutil.Process:
+    process = find_process(installation.home.state()["parts"][name])  # type: ignore[index]
+    assert process is not None
+    return process
+
+
+def _processes(*words: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if all(word in line for word in words):
+            found.append(process)
+    return found
