@@ -37,6 +37,8 @@ COMMIT_TRIES = 25
 CHECKPOINT_EVERY_COMMITS = 20
 DAY = pa.field("day", pa.date32())
 Batches: TypeAlias = pa.Table | pa.RecordBatchReader
+STREAMED = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+"""Read row group by row group: what Arrow buffers ahead it keeps until the whole file was read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ class DayTable:
             raise self._never_written(missing)
         digests = {file.path: file.digest for file in sorted(files, key=lambda f: (f.day, f.path))}
         filesystem = self.objects.verified_files(self.path, digests)
-        return ds.dataset(list(digests), schema=self._schema(table), format="parquet", filesystem=filesystem)
+        return ds.dataset(list(digests), schema=self._schema(table), format=STREAMED, filesystem=filesystem)
 
     def verify(self, recorded: TableDay) -> None:
         """Nothing, when the day is as `recorded` to the byte; IntegrityError or NotFound otherwise."""
