@@ -83,6 +83,7 @@ class Demo:
         mark = self.home.root / "source.filled"
         with self.progress.act("Fill the source database") as act:
             if mark.exists():
+                act.say("filled before")
                 return
             rows = write_days(
                 environment(self.home)["AIRFLOW_CONN_FRAUD_SOURCE"],
