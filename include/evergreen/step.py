@@ -220,8 +220,9 @@ def run_step(
         )
         key = _result_key(step, decided_by or {})
         found = None if fresh else find_result(lake, step.pipeline.pipeline, task, key)
-        if settings.rendezvous and settings.rendezvous.index and not found:
-            work(step)  # the pod of index 0 writes the receipt for all
+        if settings.rendezvous and settings.rendezvous.index:  # the pod of index 0 writes the receipt for all
+            if not found:
+                work(step)
             sys.exit(0)
         path = _reuse(step, found, inputs) if found else _work(step, work, inputs, key)
     except EvergreenError as error:

@@ -52,13 +52,13 @@ def make_rows() -> Callable[..., pl.DataFrame]:
     return _rows
 
 
-@pytest.fixture
-def make_training_set(tmp_path: Path) -> Callable[..., TrainingSet]:
+@pytest.fixture(scope="session")
+def make_training_set(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainingSet]:
     """Writes parts into the lake as a training set; a part not given is made of rows."""
 
     def make(lake: Lake, pipeline: Pipeline, **parts: pl.DataFrame) -> TrainingSet:
         frames = {name: parts.get(name, _rows(rows, seed=rows)) for name, rows in ROWS.items()}
-        return _store(lake, pipeline, frames, tmp_path)
+        return _store(lake, pipeline, frames, tmp_path_factory.mktemp("parts"))
 
     return make
 

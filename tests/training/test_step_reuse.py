@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from evergreen.artifacts import Model, ObjectRef, Receipt, TrainingSet
+from evergreen.errors import NotFound
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import receipt_path, require_receipt, write_receipt
 from evergreen.pipeline import Pipeline
@@ -35,10 +36,10 @@ def train(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., TrainingS
         peak_memory_bytes=0,
     )
 
-    def run(name: str, *options: str) -> Receipt:
+    def run(name: str, *options: str, **variables: str) -> Receipt:
         command = [sys.executable, "-m", "evergreen.step", "train", "--pipeline", "specs/tiny.json", "--run", name]
         command += ["--task", "train", "--attempt", "1", "--inputs", write_receipt(lake, upstream), *options]
-        environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin"}
+        environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin"} | variables
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return require_receipt(lake, "fraud", name, "train", 1)
@@ -77,3 +78,11 @@ def test_fresh_trains_again(train: Callable[..., Receipt]) -> None:
     assert second.code_digest == first.code_digest != ""
     assert second.environment["torch"]
     assert second.hardware
+
+
+def test_a_pod_beside_the_first_leaves_the_receipt_of_a_reused_training_to_it(train: Callable[..., Receipt]) -> None:
+    train("one")
+    place = {"EVERGREEN_RENDEZVOUS": "first:29400", "EVERGREEN_NODES": "2"}
+    with pytest.raises(NotFound):
+        train("two", **place, JOB_COMPLETION_INDEX="1")
+    assert train("two", **place, JOB_COMPLETION_INDEX="0").reused == receipt_path("fraud", "one", "train", 1)
