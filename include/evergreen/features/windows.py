@@ -7,7 +7,7 @@ operand is not there for sum, mean and max, whose counts leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,10 +20,13 @@ from evergreen.features.kernels import number_groups, order_by_group, trailing_m
 from evergreen.pipeline import Window, duration
 
 Ints = npt.NDArray[np.int64]
+Hashes = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.bool_]]
 NEVER = np.iinfo(np.int64).max
 ALREADY = np.iinfo(np.int64).min
 MICROSECONDS = 1_000_000
 SEEDS = (1, 2)
+MIX = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, so that multiplying by it loses nothing: hashes of a key's columns are told apart by their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +61,11 @@ class Timeline:
 def compute_windows(rows: pl.DataFrame, history: pl.DataFrame, windows: Mapping[str, Window]) -> pl.DataFrame:
     """One column a window, in the order of `rows`; windows of the same key share their sort."""
     timeline = Timeline.of(rows, history)
+    keys = {column for window in windows.values() for column in window.by}
+    hashes = {column: _hashes(rows, history, column) for column in keys}
     columns: dict[str, pl.Series] = {}
     for by in dict.fromkeys(window.by for window in windows.values()):
-        grouped = Grouped.of(*_numbers(rows, history, by), timeline)
+        grouped = Grouped.of(*_numbers([hashes[column] for column in by]), timeline)
         columns |= {name: grouped.aggregate(w, history) for name, w in windows.items() if w.by == by}
     return pl.DataFrame({name: columns[name] for name in windows})
 
@@ -136,16 +141,25 @@ class Grouped:
         return (*history, self.query_starts, self.query_times, self.query_rows, over)
 
 
-def _numbers(rows: pl.DataFrame, history: pl.DataFrame, by: tuple[str, ...]) -> tuple[npt.NDArray[np.int32], int]:
-    """Number of the group of every row of `history`, then of `rows`, -1 with a null in the key; and how many groups.
+def _hashes(rows: pl.DataFrame, history: pl.DataFrame, column: str) -> Hashes:
+    """Two hashes of every value of `history` and then of `rows`, and whether it is null.
 
-    Two hashes of 64 bits stand for a key: text is hashed once, whatever its length and number of columns.
+    Two of 64 bits stand for a value: text is hashed once, whatever its length.
     """
-    wanted = rows.select(by)
-    keys = pl.concat([history.select(by).cast(wanted.schema), wanted])
-    absent = keys.select(pl.any_horizontal(pl.col(by).is_null())).to_series()
-    first, second = (keys.hash_rows(seed).to_numpy() for seed in SEEDS)
-    return number_groups(first, second, absent.to_numpy())
+    wanted, earlier = rows[column], history[column]
+    alike = earlier if earlier.dtype == wanted.dtype else earlier.cast(wanted.dtype)
+    values = alike.to_frame().vstack(wanted.to_frame())
+    first, second = (values.hash_rows(seed).to_numpy() for seed in SEEDS)
+    return first, second, values.to_series().is_null().to_numpy()
+
+
+def _numbers(columns: Sequence[Hashes]) -> tuple[npt.NDArray[np.int32], int]:
+    """Number of every row's group, -1 with a null in its key, and how many groups there are."""
+    first, second, absent = columns[0]
+    for other_first, other_second, other_absent in columns[1:]:
+        first, second = first * MIX + other_first, second * MIX + other_second
+        absent = absent | other_absent
+    return number_groups(first, second, absent)
 
 
 def _micros(times: pl.Series) -> Ints:
