@@ -139,18 +139,18 @@ class _Ours:
 
 
 def _products(encoders: Encoders, network: TabularNetwork, size: int, dtype: torch.dtype) -> Callable[[], None]:
-    """Every matrix product of one step, forward and backward, on matrices that lie ready."""
+    """Every matrix product of one step, forward and backward, on matrices that lie ready as the step has them."""
     columns, bins = encoders.numeric.lower.shape
     width = network.numbers.slope.shape[1]
     joined = network.layers[0].weight.shape[1]
     sizes = list(pairwise((joined, *(layer.weight.shape[0] for layer in network.layers), 1)))
-    given = torch.rand(columns, size, bins).to(dtype)
-    table, above = torch.rand(columns, bins, width).to(dtype), torch.rand(columns, size, width).to(dtype)
+    given = torch.rand(columns, bins, size).to(dtype)
+    table, above = torch.rand(columns, width, bins).to(dtype), torch.rand(columns, width, size).to(dtype)
     layers = [tuple(torch.rand(*shape).to(dtype) for shape in ((size, i), (o, i), (size, o))) for i, o in sizes]
 
     def multiply() -> None:
-        torch.bmm(given, table)
-        torch.bmm(given.transpose(1, 2), above)
+        torch.bmm(table, given)
+        torch.bmm(above, given.transpose(1, 2))
         for inputs, weight, gradient in layers:
             torch.mm(inputs, weight.T)
             torch.mm(gradient.T, inputs)

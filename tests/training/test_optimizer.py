@@ -21,7 +21,9 @@ def _expected(start: np.ndarray, gradients: list[np.ndarray], *, rate: float, de
     return theta
 
 
-def test_steps_are_those_of_the_paper() -> None:
+@pytest.mark.parametrize("fused", [("cpu",), ()], ids=["in one pass", "operation by operation"])
+def test_steps_are_those_of_the_paper(fused: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evergreen.training.optimizer.FUSED", fused)
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), [rng.normal(size=(3, 4)) for _ in range(20)]
     parameter = nn.Parameter(torch.tensor(start, dtype=torch.float32))

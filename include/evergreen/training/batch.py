@@ -37,7 +37,7 @@ class Batch:
         dropout as one process that takes the batch at once.
         """
         device, piece = rows.given.device, share.piece(size)
-        kept = torch.rand(size, network.num_units, generator=draws, device=draws.device) >= network.dropout
+        kept = _bytes(size, network.num_units, draws) >= round(256 * network.dropout)
         known = torch.rand((size, rows.indices.shape[1]), generator=draws, device=draws.device) >= UNKNOWN_SHARE
         kept, known = to_device(kept, device), to_device(known, device)
         return cls(rows=replace(rows, indices=rows.indices * known[piece]), kept=kept[piece], size=size)
@@ -60,3 +60,10 @@ class Batch:
         with lower_precision(self.device, precision):
             logits = network(self.rows.values, self.rows.indices, self.kept)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), self.rows.given, reduction="sum")
+
+
+def _bytes(rows: int, columns: int, draws: torch.Generator) -> Tensor:
+    """uint8 [rows, columns], each value as likely: eight of them for the price of one 64-bit number."""
+    words = torch.empty(-(-rows * columns // 8), dtype=torch.int64, device=draws.device)
+    words.random_(-(2**63), None, generator=draws)
+    return words.view(torch.uint8)[: rows * columns].view(rows, columns)

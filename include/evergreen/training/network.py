@@ -5,7 +5,7 @@ B rows, F columns of numbers, T bins, E categorical columns, D width of an embed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -50,17 +50,19 @@ class NumericEmbedding(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight [F, T, D] and bias [F, D] of the map from bins to embeddings, the normal quantile included."""
-        weight = self.bins + self.steps.unsqueeze(-1) * self.slope.unsqueeze(1)
-        return weight, self.bias + self.offset.unsqueeze(-1) * self.slope
+        weight = torch.addcmul(self.bins, self.steps.unsqueeze(2), self.slope.unsqueeze(1))
+        return weight, torch.addcmul(self.bias, self.offset.unsqueeze(1), self.slope)
 
     def forward(self, values: Tensor) -> Tensor:
-        """[B, F * D + K] from [B, F] with NaN where missing."""
-        absent = values.isnan()
-        present = torch.where(absent, self.median, values).maximum(self.first).minimum(self.last)
-        bins = (present.T.unsqueeze(-1) - self.lower.unsqueeze(1)).mul_(self.inverse.unsqueeze(1)).clamp_(0, 1)
+        """[F * D + K, B] from [B, F] with NaN where missing."""
+        columns = values.T.contiguous()
+        absent = columns.isnan()
+        median, first, last = (knots.unsqueeze(1) for knots in (self.median, self.first, self.last))
+        present = torch.where(absent, median, columns).maximum(first).minimum(last)
+        bins = (present.unsqueeze(1) - self.lower.unsqueeze(2)).mul_(self.inverse.unsqueeze(2)).clamp_(0, 1)
         weight, bias = self.folded()
-        embedded = torch.bmm(bins, weight).transpose(0, 1) + bias
-        return torch.cat([embedded.flatten(1), absent[:, self.flagged].float()], 1)
+        embedded = torch.baddbmm(bias.unsqueeze(2), weight.transpose(1, 2), bins)
+        return torch.cat([embedded.flatten(0, 1), absent[self.flagged].float()])
 
 
 class TabularNetwork(nn.Module):
@@ -75,7 +77,7 @@ class TabularNetwork(nn.Module):
         width = self.numbers.width + EMBEDDING_WIDTH * len(self.categories)
         self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise((width, *hidden)))
         self.output = nn.Linear(hidden[-1], 1)
-        self.dropout = dropout
+        self.dropout = min(round(256 * dropout), 255) / 256
 
     @property
     def num_units(self) -> int:
@@ -90,7 +92,7 @@ class TabularNetwork(nn.Module):
 
     def forward(self, values: Tensor, indices: Tensor, kept: Tensor | None = None) -> Tensor:
         """Logits [B] from numbers [B, F] and indices [B, E]; `kept` [B, H] says which units dropout keeps."""
-        x = torch.cat([self.numbers(values), *self._embedded(indices)], 1)
+        x = joined(self.numbers, self.categories, values, indices)
         masks = self._masks(kept) if kept is not None else ()
         for number, layer in enumerate(self.layers):
             x = torch.relu(layer(x))
@@ -101,14 +103,24 @@ class TabularNetwork(nn.Module):
     def _masks(self, kept: Tensor) -> Sequence[Tensor]:
         """By layer: what its units are multiplied with, 0 or so much that the sum stays the same on average."""
         widths = [layer.out_features for layer in self._linear()]
-        return torch.split(kept.to(self.output.weight.dtype) / (1 - self.dropout), widths, 1)
-
-    def _embedded(self, indices: Tensor) -> Iterator[Tensor]:
-        for column, table in enumerate(self.categories):
-            yield nn.functional.embedding(indices[:, column], table)
+        return torch.split(kept.to(self.output.weight.dtype).mul_(1 / (1 - self.dropout)), widths, 1)
 
     def _linear(self) -> Iterator[nn.Linear]:
         return (layer for layer in self.layers if isinstance(layer, nn.Linear))
+
+
+def joined(numbers: NumericEmbedding, tables: Iterable[Tensor], values: Tensor, indices: Tensor) -> Tensor:
+    """[B, F * D + K + E * D], what the first layer takes; in memory each feature's B numbers lie together.
+
+    Most products have only D columns or rows: along B they take a third of the time.
+    """
+    embedded = (_looked_up(table, indices[:, column]) for column, table in enumerate(tables))
+    return torch.cat([numbers(values), *embedded]).T
+
+
+def _looked_up(table: Tensor, levels: Tensor) -> Tensor:
+    """[D, B]: gathered, because gradients then take a sixth of an embedding's time."""
+    return table.T.gather(1, levels.expand(table.shape[1], -1))
 
 
 def _uniform(*shape: int) -> nn.Parameter:

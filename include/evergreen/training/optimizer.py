@@ -14,6 +14,8 @@ from torch import Tensor, nn
 DECAY = (0.9, 0.999)
 """Of the running means of the gradient and of its square."""
 EPSILON = 1e-8
+FUSED = ("cpu", "cuda")
+"""Devices where torch takes the whole step in one pass over memory."""
 
 
 class AdamW:
@@ -28,20 +30,12 @@ class AdamW:
     @torch.no_grad()
     def step(self, number: int, learning_rate: float) -> None:
         """Move the parameters by their gradients, which are then cleared; `number` counts steps from 1."""
-        rate = learning_rate / (1 - DECAY[0] ** number)
-        spread = math.sqrt(1 - DECAY[1] ** number)
         weights = [held_here(weight) for weight in self.parameters.values()]
         gradients = [held_here(_gradient(name, weight)) for name, weight in self.parameters.items()]
         means = [held_here(mean) for mean in self.means.values()]
         squares = [held_here(square) for square in self.squares.values()]
-        torch._foreach_lerp_(means, gradients, 1 - DECAY[0])
-        torch._foreach_mul_(squares, DECAY[1])
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - DECAY[1])
-        torch._foreach_mul_(weights, 1 - learning_rate * self.weight_decay)
-        steps = torch._foreach_sqrt(squares)
-        torch._foreach_div_(steps, spread)
-        torch._foreach_add_(steps, EPSILON)
-        torch._foreach_addcdiv_(weights, means, steps, value=-rate)
+        move = _move_fused if weights[0].device.type in FUSED else _move
+        move(weights, gradients, means, squares, number=number, rate=learning_rate, decay=self.weight_decay)
         for weight in self.parameters.values():
             weight.grad = None
 
@@ -49,6 +43,54 @@ class AdamW:
         """The running means by name."""
         named = {f"mean.{name}": mean for name, mean in self.means.items()}
         return named | {f"square.{name}": square for name, square in self.squares.items()}
+
+
+def _move_fused(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    *,
+    number: int,
+    rate: float,
+    decay: float,
+) -> None:
+    steps = [torch.full((), float(number), device=weights[0].device)] * len(weights)
+    torch._fused_adamw_(
+        weights,
+        gradients,
+        means,
+        squares,
+        [],
+        steps,
+        lr=rate,
+        beta1=DECAY[0],
+        beta2=DECAY[1],
+        weight_decay=decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+def _move(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    *,
+    number: int,
+    rate: float,
+    decay: float,
+) -> None:
+    torch._foreach_lerp_(means, gradients, 1 - DECAY[0])
+    torch._foreach_mul_(squares, DECAY[1])
+    torch._foreach_addcmul_(squares, gradients, gradients, value=1 - DECAY[1])
+    torch._foreach_mul_(weights, 1 - rate * decay)
+    steps = torch._foreach_sqrt(squares)
+    torch._foreach_div_(steps, math.sqrt(1 - DECAY[1] ** number))
+    torch._foreach_add_(steps, EPSILON)
+    torch._foreach_addcdiv_(weights, means, steps, value=-rate / (1 - DECAY[0] ** number))
 
 
 def _gradient(name: str, weight: nn.Parameter) -> Tensor:

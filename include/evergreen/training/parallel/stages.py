@@ -16,7 +16,7 @@ from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Training
 from evergreen.training.batch import Batch
 from evergreen.training.devices import lower_precision
-from evergreen.training.network import TabularNetwork
+from evergreen.training.network import TabularNetwork, joined
 from evergreen.training.parallel.gathering import collected
 from evergreen.training.rows import WHOLE
 from evergreen.training.team import Team
@@ -49,9 +49,7 @@ class Stage(nn.Module):
         """Numbers [B, F] and indices [B, E], or what the stage before gave, to activations or logits [B]."""
         with lower_precision(x.device, self.precision):
             if indices is not None:
-                tables = enumerate(self.categories)
-                embedded = (nn.functional.embedding(indices[:, column], table) for column, table in tables)
-                x = torch.cat([self.numbers(x), *embedded], 1)
+                x = joined(self.numbers, self.categories, x, indices).contiguous()
             for layer, mask in zip(self.layers.values(), torch.split(kept, self.widths, 1), strict=True):
                 x = torch.relu(layer(x)) * mask / (1 - self.dropout)
             return self.output(x).squeeze(1).float() if self.last else x
