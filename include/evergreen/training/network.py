@@ -77,7 +77,7 @@ class TabularNetwork(nn.Module):
         width = self.numbers.width + EMBEDDING_WIDTH * len(self.categories)
         self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise((width, *hidden)))
         self.output = nn.Linear(hidden[-1], 1)
-        self.dropout = min(round(256 * dropout), 255) / 256
+        self.dropout = min(round(256 * dropout), 255) / 256  # chance is drawn by the byte
 
     @property
     def num_units(self) -> int:
