@@ -14,6 +14,7 @@ import pytest
 from evergreen.artifacts import Evaluation, Model, TrainingSet
 from evergreen.errors import DataError, IntegrityError, NotFound
 from evergreen.evaluation.evaluate import evaluate
+from evergreen.evaluation.learning import Learning, Part, Point
 from evergreen.evaluation.metrics import Ranking
 from evergreen.lake.lake import Lake
 from evergreen.lake.outputs import evaluation_report_path, objects_of
@@ -198,3 +199,17 @@ def test_pipeline_without_slices_is_evaluated(lake: Lake, fraud: Pipeline, store
     evaluation = evaluate(plain, make_model(lake, plain), store(lake), lake)
     assert evaluation.slices == {}
     assert evaluation.metrics["roc_auc"].value > 0.5
+
+
+def test_report_tells_the_parts_of_a_blend(
+    lake: Lake, fraud: Pipeline, store: Store, make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = tuple(Point(epoch=n, loss=1 / n, average_precision=0.1 * n) for n in (1, 2, 3))
+    network = Part(kind="network", weight=0.4, average_precision=0.3, best=3)
+    trees = Part(kind="trees", weight=0.6, average_precision=0.35, best=212)
+    learning = Learning(curve=curve, best_epoch=3, parts=(network, trees), trained=None)
+    monkeypatch.setattr("evergreen.evaluation.evaluate.read_learning", lambda *_: learning)
+    page = _report(evaluate(fraud, make_model(lake, fraud), store(lake), lake), lake)
+    assert "212 trees" in page
+    assert "epoch 3" in page
+    assert "The first network's epochs." in page

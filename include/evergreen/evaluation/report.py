@@ -37,6 +37,7 @@ def render_report(pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout, 
         verdict=decide(pipeline, evaluation),
         gate=pipeline.gate,
         trained=learning.trained,
+        parts=learning.parts,
         # matplotlib escapes text in its SVG
         curves=Markup(draw_curves(holdout)) if evaluation.positives else None,  # noqa: S704
         learned=Markup(draw_learning(learning)) if learning.curve else None,  # noqa: S704
