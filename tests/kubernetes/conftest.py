@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from images import serving_image  # noqa: F401
+from images import serving_image, trainer_image  # noqa: F401
