@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 
 @contextmanager
-def forwarding(listen: str, target_port: int) -> Iterator[int]:
-    """Port on the address `listen` from which connections go on to loopback's `target_port`, within the block."""
-    command = [sys.executable, __file__, listen, str(target_port)]
+def forwarding(listen: str, target: int | Path) -> Iterator[int]:
+    """Port on the address `listen` from which connections go on to loopback's port or the socket, within the block."""
+    command = [sys.executable, __file__, listen, str(target)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -21,9 +22,12 @@ def forwarding(listen: str, target_port: int) -> Iterator[int]:
             process.kill()
 
 
-async def _serve(listen: str, target_port: int) -> None:
+async def _serve(listen: str, target: str) -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", target_port)
+        if target.isdigit():
+            there, back = await asyncio.open_connection("127.0.0.1", int(target))
+        else:
+            there, back = await asyncio.open_unix_connection(target)
         await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
     server = await asyncio.start_server(connected, listen, 0)
@@ -41,4 +45,4 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(_serve(sys.argv[1], sys.argv[2]))
