@@ -84,6 +84,21 @@ def test_unseen_category_and_missing_number_change_nothing_but_their_own_row(
     assert score(network, encoded)[:4] == pytest.approx(score(network, encoded.take(slice(0, 4))), abs=1e-6)
 
 
+def test_small_probabilities_are_as_exact_as_large_ones(make_rows: Callable[..., pl.DataFrame]) -> None:
+    frame, signature = make_rows(500), SIGNATURES["numbers only"]
+    examples = _examples(frame, signature)
+    encoders, _ = fit_encoders(examples)
+    network = _network(encoders)
+    rare = Calibration(slope=0.1, intercept=-18.0)
+    blend = Blend(networks=1.0, trees=0.0, calibration=rare)
+    graph = build_graph([network], None, encoders, blend, signature).SerializeToString()
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["score"], {"numeric": numeric_matrix(frame, signature.numeric)})
+    wanted = rare.probability(score(network, Rows.on(torch.device("cpu"), encoders.encode(examples))))
+    assert 0 < wanted.min() < wanted.max() < 1e-6
+    assert found == pytest.approx(wanted, rel=1e-3)
+
+
 def test_a_graph_that_differs_is_refused(tmp_path: Path, make_rows: Callable[..., pl.DataFrame]) -> None:
     frame, signature = make_rows(500), SIGNATURES["numbers only"]
     encoders, _ = fit_encoders(_examples(frame, signature))
