@@ -16,7 +16,12 @@ from evergreen.settings import VERSION
 from real_parts import STATE
 
 PROJECT = Path(__file__).resolve().parents[1]
-CONTENT = {"trainer": ("include",), "serving": ("include",), "airflow": ("include", "dags", "plugins")}
+CONTENT = {
+    "trainer": ("include",),
+    "keras": ("include",),
+    "serving": ("include",),
+    "airflow": ("include", "dags", "plugins"),
+}
 """Folders that each image copies, beside its own."""
 
 
@@ -24,6 +29,12 @@ CONTENT = {"trainer": ("include",), "serving": ("include",), "airflow": ("includ
 def trainer_image(tools: Path, kubeconfig: Path) -> str:
     """Name of the trainer image on the real cluster; CPU build of torch where pip's own settings lead to that."""
     return build_image(tools, kubeconfig, "trainer")
+
+
+@pytest.fixture(scope="session")
+def keras_image(tools: Path, kubeconfig: Path) -> str:
+    """Name of the Keras trainer's image on the real cluster."""
+    return build_image(tools, kubeconfig, "keras")
 
 
 @pytest.fixture(scope="session")

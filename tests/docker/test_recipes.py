@@ -11,15 +11,17 @@ import pytest
 from evergreen.settings import VERSION
 
 PROJECT = Path(__file__).resolve().parents[2]
-IMAGES = {"trainer": "10001:10001", "serving": "10001:10001", "airflow": "50000:0"}
+IMAGES = {"trainer": "10001:10001", "keras": "10001:10001", "serving": "10001:10001", "airflow": "50000:0"}
 """Image -> its user and group."""
+OF_THE_LOCK = ["trainer", "serving", "airflow"]
+"""Keras has a lock of its own beside: TensorFlow and torch in one environment would fight."""
 
 
 def _pins(path: Path) -> set[str]:
     return {line for line in path.read_text().splitlines() if line and not line.startswith("#")}
 
 
-@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("image", OF_THE_LOCK)
 def test_an_images_lock_is_part_of_the_lock_of_everything(image: str) -> None:
     locks = sorted((PROJECT / "docker" / image).glob("*.txt"))
     assert locks
@@ -38,6 +40,13 @@ def test_an_image_runs_as_a_fixed_user_with_version_and_revision(image: str) -> 
 
 def test_kernels_are_compiled_with_the_release_they_run_with() -> None:
     assert _pins(PROJECT / "docker/kernels/requirements.txt") <= _pins(PROJECT / "requirements.txt")
+
+
+def test_what_keras_shares_with_the_lock_of_everything_is_the_same_release() -> None:
+    releases = dict(pin.split("==") for pin in _pins(PROJECT / "requirements.txt"))
+    shared = {pin for pin in _pins(PROJECT / "docker" / "keras" / "requirements.txt") if pin.split("==")[0] in releases}
+    assert len(shared) > 20
+    assert {pin for pin in shared if releases[pin.split("==")[0]] != pin.split("==")[1]} == set()
 
 
 def test_the_release_has_one_number() -> None:
