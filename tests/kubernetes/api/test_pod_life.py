@@ -231,7 +231,8 @@ def test_file_that_a_container_writes_becomes_its_message(pods: Pods) -> None:
     fallback = {"env": [path], "terminationMessagePolicy": "FallbackToLogsOnError"}
     pods.python("content", write.format("all done\n", 1, "pass"), container={"env": [path]})
     pods.python("wordy", write.format("x", 5000, "exit(3)"), container=fallback)
-    pods.python("logged", "print('first'); raise SystemExit('out of cheese')", container=fallback)
+    # both to the same stream: those of two come in the order in which the runtime happens to read them
+    pods.python("logged", "import os; os.write(2, b'first\\n'); raise SystemExit('out of cheese')", container=fallback)
     pods.python("silent", "print('first')", container=fallback)
     assert pods.ended("content").message == "all done\n"
     assert pods.ended("wordy").message == "x" * 4096
