@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from io import BytesIO
 
 import polars as pl
 
 from docker.conftest import ImagePods
-from evergreen.artifacts import Model, Receipt, TrainingSet
+from evergreen.artifacts import Model, TrainingSet
 from evergreen.lake.lake import Lake
-from evergreen.lake.receipts import write_receipt
 from evergreen.pipeline import Pipeline
-from evergreen.settings import VERSION
 from evergreen.training.scorer import Scorer
+from upstream import write_upstream_receipt
 
 SCORE = """
 import sys
@@ -35,7 +33,7 @@ def train_inside(
     """The model that `python -m <module> train` makes of the training set in a pod."""
     spec = f"specs/{pipeline.pipeline}/{pipeline.digest}.json"
     lake.objects.put(spec, pipeline.model_dump_json().encode())
-    receipt = write_receipt(lake, _receipt(pipeline, training_set))
+    receipt = write_upstream_receipt(lake, pipeline, training_set)
     command = ["python", "-m", module, "train", "--pipeline", spec, "--inputs", receipt]
     log = pods.run(image, [*command, "--run", "r", "--task", "train", "--attempt", "1"], lake=lake)
     written = json.loads(lake.objects.get(log.splitlines()[-1].split()[1]))
@@ -49,19 +47,3 @@ def assert_scores_alike(pods: ImagePods, image: str, lake: Lake, model: Model, t
     outside = Scorer.load(lake, model.uri, model.digest).score(pl.read_parquet(BytesIO(lake.objects.get(rows))))
     assert len(set(outside)) > 100
     assert inside.split()[-1] == outside.tobytes().hex()
-
-
-def _receipt(pipeline: Pipeline, training_set: TrainingSet) -> Receipt:
-    return Receipt(
-        pipeline=pipeline.pipeline,
-        run="r",
-        task="build_training_set",
-        attempt=1,
-        inputs={},
-        spec_digest=pipeline.digest,
-        result={"TrainingSet": training_set.model_dump(mode="json")},
-        code_version=VERSION,
-        started_at=datetime(2026, 11, 2, tzinfo=UTC),
-        seconds=0,
-        peak_memory_bytes=0,
-    )

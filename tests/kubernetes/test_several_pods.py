@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -23,16 +22,16 @@ from kubernetes.config import new_client_from_config
 
 from cluster_dns import cluster_dns
 from end_to_end.cluster_installation import lake_in_bucket
-from evergreen.artifacts import Model, Receipt, TrainingSet
+from evergreen.artifacts import Model, TrainingSet
 from evergreen.lake.lake import Lake
-from evergreen.lake.receipts import read_receipts, write_receipt
+from evergreen.lake.receipts import read_receipts
 from evergreen.pipeline import Parallel, Pipeline
-from evergreen.settings import VERSION
 from evergreen.training.train import train
 from indexed_job import IndexedJob
 from manifests import KUBERNETES, Manifest
 from real_parts import S3Server
 from training.conftest import make_training_set, tiny  # noqa: F401
+from upstream import write_upstream_receipt
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 
@@ -121,7 +120,7 @@ def pair(tiny: Pipeline) -> Pipeline:
 def inputs(namespace: TrainingNamespace, pair: Pipeline, make_training_set: Callable[..., TrainingSet]) -> str:
     """Path of the receipt of a small training set in the lake; the spec is there, too."""
     namespace.lake.objects.put(SPEC, pair.model_dump_json().encode())
-    return _write_receipt(namespace.lake, pair, make_training_set(namespace.lake, pair))
+    return write_upstream_receipt(namespace.lake, pair, make_training_set(namespace.lake, pair))
 
 
 @pytest.fixture(scope="module")
@@ -179,21 +178,3 @@ def _num_checkpoints(lake: Lake) -> int:
 
 def _weights(lake: Lake, model: Model) -> bytes:
     return lake.objects.get(f"{model.uri}/weights.safetensors")
-
-
-def _write_receipt(lake: Lake, pipeline: Pipeline, training_set: TrainingSet) -> str:
-    """Path of the receipt of `training_set`."""
-    receipt = Receipt(
-        pipeline=pipeline.pipeline,
-        run="r",
-        task="build_training_set",
-        attempt=1,
-        inputs={},
-        spec_digest=pipeline.digest,
-        result={"TrainingSet": training_set.model_dump(mode="json")},
-        code_version=VERSION,
-        started_at=datetime(2026, 11, 2, tzinfo=UTC),
-        seconds=0,
-        peak_memory_bytes=0,
-    )
-    return write_receipt(lake, receipt)

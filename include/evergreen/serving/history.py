@@ -23,8 +23,8 @@ from evergreen.features.definitions import resolve
 from evergreen.lake.lake import Lake, end_of
 from evergreen.lake.published_days import PublishedDay, published_days, read_published_day
 from evergreen.pipeline import Pipeline, duration
-from evergreen.serving.column_types import COLUMN_TYPES
 from evergreen.serving.key_index import Hashes, Positions, SortedHashes, find_unsorted, key_hashes, narrowest
+from evergreen.validation.casts import TYPES
 
 logger = logging.getLogger(__name__)
 TIMES = ("event_time", "known_at", "superseded_at")
@@ -84,8 +84,8 @@ class History:
         self._longest = max((duration(window.over) for window in windows), default=timedelta(0))
         self._tail_rows = tail_rows
         used = {contract.key, *(c for w in windows for c in w.by), *(w.of for w in windows if w.of)}
-        kept = {name: COLUMN_TYPES[spec.type] for name, spec in contract.columns.items() if name in used}
-        self._types = kept | dict.fromkeys(TIMES, COLUMN_TYPES["timestamp"])
+        kept = {name: TYPES[spec.type] for name, spec in contract.columns.items() if name in used}
+        self._types = kept | dict.fromkeys(TIMES, TYPES["timestamp"])
         self._columns = list(self._types)
         self._keys = [*dict.fromkeys([*self._window_keys, self._event_key])]
         self._days: dict[date, tuple[PublishedDay, pl.DataFrame]] = {}

@@ -17,15 +17,15 @@ from evergreen.errors import ConfigurationError
 from evergreen.lake.arrivals import hand_over
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
-from evergreen.serving.column_types import COLUMN_TYPES
 from evergreen.serving.config import ServingConfig
 from evergreen.serving.journal import Journal, Segment
 from evergreen.serving.repeater import Repeater
+from evergreen.validation.casts import TYPES
 
 logger = logging.getLogger(__name__)
 MANY_SEGMENTS = 16
 """Sealed segments from which on, the lake being down, the open one is left to grow to its full size."""
-TIME = COLUMN_TYPES["timestamp"]
+TIME = TYPES["timestamp"]
 OWN_COLUMNS: Mapping[str, pl.DataType] = {
     "prediction_id": pl.String(),
     "key": pl.String(),

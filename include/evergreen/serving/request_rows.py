@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from evergreen.pipeline import ColumnSpec, Contract, Pipeline
-from evergreen.serving.column_types import COLUMN_TYPES
 from evergreen.serving.refusal import Refused
+from evergreen.validation.casts import TYPES
 from evergreen.validation.cleaning import RULES
 
 JSON_TYPES: dict[str, Any] = {
@@ -24,7 +24,7 @@ JSON_TYPES: dict[str, Any] = {
     "boolean": bool,
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
 }
-TIMESTAMP = COLUMN_TYPES["timestamp"]
+TIMESTAMP = TYPES["timestamp"]
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 PLACE = re.compile(r" - at `\$(?:\.rows)?(?:\[(?P<row>\d+)\])?(?:\.(?P<field>\w+))?[^`]*`$")
 NAMED = re.compile(r"^Object (?P<what>missing required|contains unknown) field `(?P<field>[^`]*)`$")
@@ -140,7 +140,7 @@ def _field(attribute: str, spec: ColumnSpec) -> tuple[str, Any] | tuple[str, Any
 def _frame(contract: Contract, rows: Sequence[msgspec.Struct]) -> pl.DataFrame:
     *columns, times = zip(*map(msgspec.structs.astuple, rows), strict=True)
     specs = contract.columns.items()
-    fields = [pl.Series(name, c, COLUMN_TYPES[spec.type]) for (name, spec), c in zip(specs, columns, strict=True)]
+    fields = [pl.Series(name, c, TYPES[spec.type]) for (name, spec), c in zip(specs, columns, strict=True)]
     event_time = _times(times).alias("event_time")
     return pl.DataFrame([*fields, event_time, event_time.alias("known_at")]).with_columns(
         superseded_at=pl.lit(None, TIMESTAMP)
