@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from evergreen.artifacts import Receipt, TrainingSet
+from evergreen.artifacts import ObjectRef, Receipt, TrainingSet
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import write_receipt
 from evergreen.pipeline import Pipeline
@@ -19,6 +19,7 @@ def write_upstream_receipt(lake: Lake, pipeline: Pipeline, training_set: Trainin
         task="build_training_set",
         attempt=1,
         inputs={},
+        objects=(ObjectRef(path=f"{training_set.uri}/manifest.json", digest=training_set.digest),),
         spec_digest=pipeline.digest,
         result={"TrainingSet": training_set.model_dump(mode="json")},
         code_version=VERSION,

@@ -5,40 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 
-from evergreen.artifacts import Model, ObjectRef, Receipt, TrainingSet
+from evergreen.artifacts import Model, Receipt, TrainingSet
 from evergreen.errors import NotFound
 from evergreen.lake.lake import Lake
-from evergreen.lake.receipts import receipt_path, require_receipt, write_receipt
+from evergreen.lake.receipts import receipt_path, require_receipt
 from evergreen.pipeline import Pipeline
+from upstream import write_upstream_receipt
 
 
 @pytest.fixture
 def train(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., TrainingSet]) -> Callable[..., Receipt]:
     """Runs the training step as a pod does, for a run of the given name; its verified receipt."""
     lake.objects.put("specs/tiny.json", tiny.model_dump_json().encode())
-    training_set = make_training_set(lake, tiny)
-    upstream = Receipt(
-        pipeline="fraud",
-        run="r",
-        task="build_training_set",
-        attempt=1,
-        inputs={},
-        objects=(ObjectRef(path=f"{training_set.uri}/manifest.json", digest=training_set.digest),),
-        result={"TrainingSet": training_set.model_dump(mode="json")},
-        spec_digest=tiny.digest,
-        code_version="0",
-        started_at=datetime(2026, 11, 1, tzinfo=UTC),
-        seconds=0,
-        peak_memory_bytes=0,
-    )
+    upstream = write_upstream_receipt(lake, tiny, make_training_set(lake, tiny))
 
     def run(name: str, *options: str, **variables: str) -> Receipt:
         command = [sys.executable, "-m", "evergreen.step", "train", "--pipeline", "specs/tiny.json", "--run", name]
-        command += ["--task", "train", "--attempt", "1", "--inputs", write_receipt(lake, upstream), *options]
+        command += ["--task", "train", "--attempt", "1", "--inputs", upstream, *options]
         environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin"} | variables
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
