@@ -34,7 +34,11 @@ from evergreen.training.strategy import Alone
 ROWS = 60_000
 REPEATS, STEPS = 5, 20
 LOADER_ROWS = 2048
-SHAPES = {"default": Training(), "wide": Training(batch_rows=1024, hidden=(256, 256, 256), dropout=0.35)}
+SHAPES = {
+    "default": Training(),
+    "wide": Training(batch_rows=1024, hidden=(256, 256, 256), dropout=0.35),
+    "large": Training(batch_rows=1024, hidden=(512, 512, 512), dropout=0.35),
+}
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 GOALS = {"f32": 0.8, "bf16": 0.7}
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16")

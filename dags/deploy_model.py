@@ -25,7 +25,9 @@ for pipeline in pipelines():
                 None, type=["null", "string"], title="Version", description="Any registered one, also an older one."
             ),
             "reason": Param("", type="string", title="Reason", description="Goes into the ledger."),
-            "require_approval": Param(False, type="boolean", title="Ask a person first"),
+            "require_approval": Param(
+                False, type="boolean", title="Ask a person first", description="Unanswered for 12 hours, the run fails."
+            ),
         },
         doc_md=f"""### {pipeline.purpose}
 Runs when the gate approves a model, or by hand with any registered version. The new model is verified and probed;
@@ -38,6 +40,7 @@ if it does not answer well the old one is put back. Every change is in the ledge
             task_id="approve",
             subject=f"Deploy {pipeline.pipeline} {VERSION}?",
             response_timeout=timedelta(hours=12),
+            retries=0,  # a retry would ask anew, and hold up every other deployment for as long again
         )
         deployed = roll_out.override(outlets=[deployed_asset(pipeline)])(pipeline.pipeline, chosen)
         chosen >> ask >> [approve, deployed]

@@ -20,7 +20,8 @@ for pipeline in pipelines():
         params={"day": day_param("Day (UTC)", "Day to ingest. Empty: the partition key, else yesterday.")},
         doc_md=f"""### {pipeline.purpose}
 Reads one UTC day of `{pipeline.source.table}`, cleans and validates it, puts bad rows into quarantine with their
-reasons, and builds features. Running a day again replaces exactly that day; backfill any range in any order.""",
+reasons, and builds features. Running a day again replaces exactly that day; backfill any range in any order. A
+nightly run also makes up for the nights before it that Airflow missed.""",
     ):
         raw = extract_day(pipeline.pipeline)
         clean = validate_day(pipeline.pipeline, raw)

@@ -40,6 +40,7 @@ records why, also when it is not. A backfill makes reports and never asks for a 
             trigger_run_id=f"drift__{pipeline.pipeline}__{DAY}",
             logical_date=None,
             skip_when_already_exists=True,
+            fail_when_dag_is_paused=True,  # a run of a paused DAG stays queued for ever, which nobody would see
             conf={"day": DAY},
         )
         ready >> checked

@@ -23,7 +23,7 @@ for pipeline in pipelines():
         schedule=NIGHTLY,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=12),
+        dagrun_timeout=timedelta(days=7),  # the last resort: every task has a limit, pods that of their profile
         default_args=DEFAULT_ARGS | {"owner": pipeline.owner},
         tags=["evergreen", pipeline.pipeline],
         params={

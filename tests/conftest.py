@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -19,9 +20,25 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.pipeline_file import read_pipeline
 from evergreen.training.model_files import store_model
-from real_parts import gpu, kubeconfig, s3, tools  # noqa: F401 - fixtures of every room
+from images import airflow_image, images, keras_image, serving_image, trainer_image  # noqa: F401 - of every room
+from real_parts import gpu, kubeconfig, s3, tools  # noqa: F401 - of every room
+
+hypothesis.settings.register_profile("evergreen", deadline=None)  # tests share their processors
+hypothesis.settings.load_profile("evergreen")
 
 PROJECT = Path(__file__).resolve().parents[1]
+LATER = ("airflow", "s3", "cluster")
+"""Marks of tests that come after all others, in this order; images are built beside those others."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need no real part come first."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    return max((LATER.index(mark.name) + 1 for mark in item.iter_markers() if mark.name in LATER), default=0)
 
 
 @pytest.fixture

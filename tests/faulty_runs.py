@@ -79,9 +79,13 @@ class Outcome:
     failures: dict[str, list[Failure]]
     log: str
 
+    def __or__(self, other: Outcome) -> Outcome:
+        """Of the tasks of both."""
+        return Outcome(self.ends | other.ends, self.failures | other.failures, self.log + other.log)
+
 
 class Faulty:
-    """A run of pod steps, started at once."""
+    """A run of pod steps, started at once; its tasks take turns, those of another run go on beside them."""
 
     def __init__(self, folder: Path, place: Place, scenarios: Sequence[dict[str, Any]]) -> None:
         self.lake = Lake((folder / "lake").as_uri())

@@ -1,4 +1,4 @@
-"""The images of docker/, built and loaded into the real cluster when a test first wants one.
+"""The images of docker/, built and loaded into the real cluster beside the tests that need no real part.
 
 A build of something unchanged is known by the digest of what goes into it, and left out.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from evergreen.settings import VERSION
-from real_parts import STATE
+from real_parts import STATE, start_cluster, tools_at_hand
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONTENT = {
@@ -25,32 +26,48 @@ CONTENT = {
 """Folders that each image copies, beside its own."""
 
 
+Builds = dict[str, Future[str]]
+"""Kind of image -> its name, once it is built."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images(request: pytest.FixtureRequest) -> Iterator[Builds]:
+    """Builds of the images that tests of this session want, begun with the session, one after the other."""
+    tools = tools_at_hand()
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    kinds = [kind for kind in CONTENT if tools and f"{kind}_image" in wanted]
+    builder = ThreadPoolExecutor(max_workers=1)
+    yield {kind: builder.submit(build_image, tools, kind) for kind in kinds}
+    builder.shutdown(cancel_futures=True)
+
+
 @pytest.fixture(scope="session")
-def trainer_image(tools: Path, kubeconfig: Path) -> str:
+def trainer_image(tools: Path, images: Builds) -> str:
     """Name of the trainer image on the real cluster; CPU build of torch where pip's own settings lead to that."""
-    return build_image(tools, kubeconfig, "trainer")
+    return images["trainer"].result()
 
 
 @pytest.fixture(scope="session")
-def keras_image(tools: Path, kubeconfig: Path) -> str:
+def keras_image(tools: Path, images: Builds) -> str:
     """Name of the Keras trainer's image on the real cluster."""
-    return build_image(tools, kubeconfig, "keras")
+    return images["keras"].result()
 
 
 @pytest.fixture(scope="session")
-def serving_image(tools: Path, kubeconfig: Path) -> str:
+def serving_image(tools: Path, images: Builds) -> str:
     """Name of the serving image on the real cluster."""
-    return build_image(tools, kubeconfig, "serving")
+    return images["serving"].result()
 
 
 @pytest.fixture(scope="session")
-def airflow_image(tools: Path, kubeconfig: Path) -> str:
+def airflow_image(tools: Path, images: Builds) -> str:
     """Name of the Airflow image on the real cluster."""
-    return build_image(tools, kubeconfig, "airflow")
+    return images["airflow"].result()
 
 
-def build_image(tools: Path, kubeconfig: Path, kind: str) -> str:
-    """Name of the image, which the cluster of `kubeconfig` now has as the project is."""
+def build_image(tools: Path, kind: str) -> str:
+    """Name of the image, which the real cluster now has as the project is."""
+    kubeconfig = start_cluster(tools)
     name = f"evergreen-{kind}:{VERSION}"
     # A cluster made anew has new keys in its kubeconfig, and none of our images.
     wanted = _digest([kubeconfig, *_content(kind)])
@@ -77,6 +94,7 @@ def _build(tools: Path, name: str, kind: str) -> None:
 
 
 def _content(kind: str) -> Iterable[Path]:
+    yield PROJECT / "docker/uv_with_pip_settings.py"
     for folder in (f"docker/{kind}", "docker/kernels", *CONTENT[kind]):
         for path in sorted((PROJECT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path):

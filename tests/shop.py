@@ -89,7 +89,10 @@ def write_labels(lake: Lake) -> Callable[..., TableDay]:
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
         known = pl.Series([start + timedelta(hours=h) for _, _, h in labels], dtype=pl.Datetime("us", "UTC"))
         frame = pl.DataFrame(
-            {"key": [k for k, _, _ in labels], "value": pl.Series([v for _, v, _ in labels], dtype=pl.Int8)}
+            {
+                "key": pl.Series([k for k, _, _ in labels], dtype=pl.String),
+                "value": pl.Series([v for _, v, _ in labels], dtype=pl.Int8),
+            }
         ).with_columns(event_time=known, known_at=known)
         return lake.table("labels", "shop").replace_day(day, frame.to_arrow())
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from evergreen.errors import ConfigurationError
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Training
 from evergreen.pipeline_file import read_pipeline, read_pipelines
 
 SPEC = """\
@@ -54,6 +55,12 @@ def write(tmp_path: Path) -> Write:
     return make
 
 
+def _searched(tried: str) -> tuple[str, str]:
+    """The replacement that gives the spec a search over `tried`, in line 7."""
+    search = ["search:", "  configurations: 2", "  budget_epochs: 9", "  space:", f"    {tried}"]
+    return "owner: growth", "\n".join(["owner: growth", *search])
+
+
 def _refusal(path: Path) -> str:
     with pytest.raises(ConfigurationError) as refusal:
         read_pipeline(path)
@@ -71,6 +78,13 @@ def test_small_spec_is_read_with_defaults(write: Write) -> None:
 def test_shipped_spec_is_read(fraud: Pipeline) -> None:
     assert fraud.pipeline == "fraud"
     assert "amount" in fraud.features.numeric
+
+
+def test_spec_page_has_each_field_of_training_once() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "pipeline-spec.md").read_text()
+    section = page.partition("| **`training`**")[2].partition("| **`search`**")[0]
+    named = [name for row in section.splitlines()[1:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(Training.model_fields)
 
 
 def test_layout_does_not_change_the_digest_and_content_does(write: Write) -> None:
@@ -107,7 +121,16 @@ def test_anchors_and_merges_work(write: Write) -> None:
         (("minimum: {roc_auc: 0.7}", "minimum: {accuracy: 0.7}"), 20, "accuracy"),
         (("minimum: {roc_auc: 0.7}", "minimum: {roc_auc: 0.7}\n  slices: [pages]"), 21, "gate.slices names ['pages']"),
         (("gate:\n  minimum: {roc_auc: 0.7}\n", ""), 1, "gate: Field required"),
+        (_searched("micro_batch_rows: {low: 32, high: 256}"), 7, "search.space.micro_batch_rows: it changes no trial"),
+        (_searched("profile: {choices: [cpu-small, gpu-small]}"), 7, "search.space.profile: every pod of a search is"),
+        (_searched("image: {choices: [a, b]}"), 7, "search.space.image: every pod of a search is"),
+        (_searched("command: {choices: [a, b]}"), 7, "search.space.command: every pod of a search is"),
+        (_searched("dropot: {choices: [0.1]}"), 6, "search.space names ['dropot'], which is not declared"),
         (("plan: {type: string, nullable: true}", "day: {type: string}"), 5, "columns ['day'] are reserved"),
+        (("plan: {type: string, nullable: true}", "row: {type: string}"), 5, "columns ['row'] are reserved"),
+        (("plan: {type: string, nullable: true}", "reasons: {type: string}"), 5, "columns ['reasons'] are reserved"),
+        (("visit_id: {type: string}", "visit_id: {type: float}"), 5, "key 'visit_id' is of type float"),
+        (("owner: growth", "owner: growth\ncleaning:\n  upper: [visit_id]"), 4, "cleaning.upper names the key"),
         (("pipeline: churn", "pipeline: Churn"), 1, "'Churn'"),
         (("matures_after_days: 5", "matures_after_days: soon"), 13, "'soon'"),
         (("matures_after_days: 5", "matures_after_days: -1"), 13, "-1 (input should be greater than or equal to 0)"),

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from minio import Minio
 
-from evergreen.ledger.ledger import Ledger
 from evergreen.settings import Settings
+from evergreen.standalone.preparation import prepare
 
 
 def make_bucket(settings: Settings) -> None:
@@ -33,21 +33,12 @@ def make_bucket(settings: Settings) -> None:
         client.make_bucket(bucket)
 
 
-def airflow(*words: str) -> None:
-    """Runs one command of Airflow's; CalledProcessError when it fails."""
-    subprocess.run(["airflow", *words], check=True)  # noqa: S607
-
-
 def main() -> None:
     """Everything, in the order in which it is needed."""
     settings = Settings.from_environment()
     make_bucket(settings)
-    airflow("db", "migrate")
-    airflow(
-        "pools", "set", "--include-deferred",
-        "gpu", os.environ["TRAINING_PODS_AT_ONCE"], "Training pods at once",
-    )  # fmt: skip
-    Ledger(settings.database_url).migrate()
+    subprocess.run(["airflow", "db", "migrate"], check=True)  # noqa: S607
+    prepare(settings, training_pods=int(os.environ["TRAINING_PODS_AT_ONCE"]))
     passwords = Path(os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     passwords.touch(mode=0o600)
     passwords.write_text(json.dumps({"admin": os.environ["AIRFLOW_ADMIN_PASSWORD"]}))

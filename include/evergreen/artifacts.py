@@ -65,7 +65,7 @@ class RawBatch(Artifact):
     pipeline: str
     day: date
     days: tuple[TableDay, ...]
-    """The day itself first, then earlier days that were re-read because late rows came."""
+    """The day itself first, then missed days that were made up for and days re-read because late rows came."""
     labels: TableDay | None = None
 
 
@@ -125,6 +125,7 @@ class Model(Artifact):
         weights.safetensors the same network's parameters
         config.json         resolved training config and seed
         signature.json      names and order of the model's inputs (see serving)
+        definitions.json    feature -> digest of the definition it was learned by; not in older models
         metrics.json        metrics on the validation days
         card.md             model card
         manifest.json       path -> digest of all of these
@@ -165,7 +166,7 @@ class Configuration(Artifact):
 class Evaluation(Artifact):
     """What a model does on the holdout days, beside the champion on the very same rows.
 
-    evaluations/<pipeline>/<version>/<training set>-<champion>.json
+    evaluations/<pipeline>/<version>/<training set>-<champion>-<own digest>.json
     """
 
     pipeline: str
@@ -186,6 +187,8 @@ class Evaluation(Artifact):
     importance: dict[str, float] = {}
     """Feature -> average precision lost when its values are shuffled, the most important first."""
     champion_saw_holdout: bool = False
+    report: ObjectRef | None = None
+    """HTML for people; None for evaluations that did not note it yet."""
 
 
 class Verdict(Artifact):
@@ -273,18 +276,22 @@ class Receipt(Artifact):
     spec_digest: str
     code_version: str
     code_digest: str = ""
-    """Of every source file of the package (see evergreen.provenance)."""
+    """Of every source file of the package, and of a trainer of one's own (see evergreen.provenance)."""
     environment: dict[str, str] = {}
     """Library -> release."""
     hardware: str = ""
     image: str = ""
     seed: int | None = None
+    halvings: int = Field(default=0, ge=0)
+    """How often the rows on the device at once were halved, since memory had run out before."""
     device: str = "cpu"
+    """What a model was trained on, as its config.json says: `cpu`, `cuda` or `xla`. Other work is the CPU's."""
     reused: str | None = None
     """Receipt of the run whose result this is, when nothing that decides it had changed."""
     started_at: datetime
     seconds: float = Field(ge=0)
     peak_memory_bytes: int = Field(ge=0)
+    """Of the host's memory; that of an accelerator is not in it."""
     cost: float = Field(default=0.0, ge=0)
     """In the price book's currency: seconds times the profile's price; 0 without one."""
     energy_watt_hours: float = Field(default=0.0, ge=0)

@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evergreen.errors import EvergreenError
 from evergreen.lake.lake import Lake
@@ -56,12 +58,23 @@ def up() -> None:
 
 
 @main.command()
+@click.option("--training-pods", type=click.IntRange(min=1), required=True, help="How many may run at once.")
+def prepare(training_pods: int) -> None:
+    """Make the ledger's tables and Airflow's pool of training pods, where `evergreen up` does not run."""
+    from evergreen.standalone.preparation import prepare as make_ready
+
+    make_ready(Settings.from_environment(), training_pods=training_pods)
+    click.echo(f"The ledger is ready, and at most {training_pods} training pods run at once.")
+
+
+@main.command()
 def stop() -> None:
     """End what `evergreen up` or `evergreen demo` started."""
     from evergreen.standalone.control import stop as stop_running
 
     home = Home.at(Settings.from_environment().home)
-    console.print("Stopped." if stop_running(home) else "Nothing was running.")
+    ended = stop_running(home)
+    click.echo(f"Stopped {', '.join(ended)}." if ended else "Nothing was running.")
 
 
 @main.command()
@@ -117,11 +130,11 @@ def doctor(as_json: bool) -> None:
 @click.argument("pipeline")
 def history(pipeline: str) -> None:
     """Everything that ever served, oldest first, with who and why."""
-    table = _table("#", "at", "version", "before", "by", "reason")
-    for d in _ledger().history(pipeline):
-        at = d.at.isoformat(timespec="seconds")
-        table.add_row(str(d.sequence), at, d.to_version, d.from_version or "-", d.actor, d.reason)
-    console.print(table)
+    rows = [
+        (str(d.sequence), d.at.isoformat(timespec="seconds"), d.to_version, d.from_version or "-", d.actor, d.reason)
+        for d in _ledger().history(pipeline)
+    ]
+    console.print(_table(rows, "#", "at", "version", "before", "by", "reason"))
 
 
 @main.command("serving-at")
@@ -159,14 +172,11 @@ def replay(version: str, pipeline: str) -> None:
 
     lake = _lake()
     trail = find_trail(lake, pipeline, version)
-    with console.status(
-        f"Making {version} again: freezing its training set, then training with seed {trail.model.seed}"
-    ):
+    doing = f"Making {version} again: freezing its training set, then training with seed {trail.model.seed}"
+    with console.status(Text(doing)):
         comparisons = make_again(trail, lake, _settings())
-    table = _table("made again", "recorded", "found", "")
-    for c in comparisons:
-        table.add_row(c.thing, c.recorded[:12], c.found[:12], "identical" if c.identical else "DIFFERENT")
-    console.print(table)
+    rows = [(c.thing, c.recorded[:12], c.found[:12], "identical" if c.identical else "DIFFERENT") for c in comparisons]
+    console.print(_table(rows, "made again", "recorded", "found", ""))
     different = first_difference(comparisons)
     if different is not None:
         click.echo(f"{version} differs first at {different.thing}. Why: {different.why}.")
@@ -181,15 +191,20 @@ def audit() -> None:
 
 @audit.command()
 def verify() -> None:
-    """Name every edited or missing row of the ledger; exit code 1 when there is one."""
-    from evergreen.ledger.anchor import read_anchor
+    """Name every edited or missing row of the ledger, or its missing anchor; exit code 1 when there is one."""
+    from evergreen.ledger.anchor import ANCHOR, read_anchor
 
-    findings = _ledger().verify(read_anchor(_lake()))
-    for finding in findings:
-        click.echo(str(finding))
-    if findings:
+    ledger, lake = _ledger(), _lake()
+    anchor = read_anchor(lake)
+    found = [str(finding) for finding in ledger.verify(anchor)]
+    if anchor is None and any(head.sequence for head in ledger.heads().heads.values()):
+        remedy = "Correct EVERGREEN_LAKE_URL, or find out who removed it."
+        found.append(f"{lake.url} has no {ANCHOR}, so rows missing at the end go unseen. {remedy}")
+    for line in found:
+        click.echo(line)
+    if found:
         sys.exit(1)
-    click.echo("The ledger is whole.")
+    click.echo("The ledger is whole." if anchor else "The ledger is empty, and has no anchor yet.")
 
 
 @main.command()
@@ -197,19 +212,23 @@ def verify() -> None:
 @click.option("--pipeline", default="fraud", show_default=True)
 def receipts(run: str, pipeline: str) -> None:
     """The receipts of a DAG run: `<dag id>.<run id>`, for example fraud.train_model.manual__1."""
-    table = _table("task", "try", "seconds", "peak MB", "outputs", "started")
-    for r in read_receipts(_lake(), pipeline, run):
-        outputs = f"{len(r.tables)} tables, {len(r.objects)} objects"
-        started = r.started_at.isoformat(timespec="seconds")
-        table.add_row(r.task, str(r.attempt), f"{r.seconds:.1f}", str(r.peak_memory_bytes >> 20), outputs, started)
-    console.print(table)
+    rows = [
+        (
+            r.task, str(r.attempt), f"{r.seconds:.1f}", str(r.peak_memory_bytes >> 20),
+            f"{len(r.tables)} tables, {len(r.objects)} objects", r.started_at.isoformat(timespec="seconds"),
+        )
+        for r in read_receipts(_lake(), pipeline, run)
+    ]  # fmt: skip
+    console.print(_table(rows, "task", "try", "seconds", "peak MB", "outputs", "started"))
 
 
-def _table(*columns: str) -> Table:
-    """A table that folds long values and never cuts them short."""
+def _table(rows: Iterable[tuple[str, ...]], *columns: str) -> Table:
+    """A table that folds long values, never cuts them short, and shows their brackets and colons as they are."""
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -2,6 +2,7 @@
 
     EvergreenError
     |-- ConfigurationError      64  the spec, a setting or a command is wrong
+    |   `-- Overtaken                 a later rollout stands; to repeat the earlier one would undo it
     |-- DataError               65  the data is wrong, and will be wrong again
     |   |-- ValidationFailed        a whole day was refused by its expectations
     |   |-- IntegrityError          bytes differ from the digest on their receipt
@@ -50,6 +51,10 @@ class ConfigurationError(EvergreenError):
     """The spec, a setting or a command is wrong: mend it, a retry cannot help."""
 
     exit_code = 64
+
+
+class Overtaken(ConfigurationError):
+    """A later rollout stands; to repeat the earlier one would undo what somebody decided since."""
 
 
 class DataError(EvergreenError):

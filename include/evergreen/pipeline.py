@@ -19,7 +19,8 @@ Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", m
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$")]
 """A table, with its schema before a dot if it has one."""
 
-RESERVED_COLUMNS = frozenset({"event_time", "known_at", "superseded_at", "day"})
+RESERVED_COLUMNS = frozenset({"event_time", "known_at", "superseded_at", "day", "row", "reasons"})
+"""What the lake's tables and their validation call columns of their own."""
 DURATION = re.compile(r"^(\d+)\s*(s|m|h|d)$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -53,7 +54,7 @@ class Source(Part):
     """Id of the Airflow connection; on the command line `AIRFLOW_CONN_<ID>`."""
     table: Table
     late_days: int = Field(default=2, ge=0, le=31)
-    """Earlier days that each day's ingestion looks at again for rows that came late."""
+    """Earlier days that each day's ingestion looks at again for rows and labels that came late."""
 
 
 class ColumnSpec(Part):
@@ -71,7 +72,7 @@ class Contract(Part):
     """What a row is. `event_time` and `known_at` are always there and are not listed again."""
 
     key: Column
-    """Column whose value names one event; the latest known row of a key wins."""
+    """Column whose value, a string or an integer, names one event; the latest known row of a key wins."""
     event_time: Column
     """Source column of the instant it happened; called `event_time` from the lake on."""
     known_at: Column
@@ -87,7 +88,12 @@ class Contract(Part):
                 raise ValueError(f"{role} {column!r} is not among columns")
         taken = RESERVED_COLUMNS & self.columns.keys()
         if taken:
-            raise ValueError(f"columns {sorted(taken)} are reserved; leave them out")
+            raise ValueError(f"columns {sorted(taken)} are reserved; leave them out, or let a view rename them")
+        if (kind := self.columns[self.key].type) not in ("string", "integer"):
+            raise ValueError(
+                f"key {self.key!r} is of type {kind}, whose text labels may write otherwise; it must be "
+                "string or integer"
+            )
         return self
 
 
@@ -210,7 +216,7 @@ class Training(Part):
     tree_leaves: int = Field(default=31, ge=2, le=1024)
     tree_learning_rate: float = Field(default=0.05, gt=0, le=1)
     max_epochs: int = Field(default=20, ge=1, le=1000)
-    patience: int = Field(default=4, ge=1)
+    patience: int = Field(default=6, ge=1)
     """Epochs without a better validation average precision before stopping."""
     batch_rows: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -218,7 +224,7 @@ class Training(Part):
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(128, 128), min_length=1)
     """Units of each layer."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    negative_share: float = Field(default=0.1, gt=0, le=1)
+    negative_share: float = Field(default=0.2, gt=0, le=1)
     """Share of negatives drawn afresh each epoch; scores are corrected for it."""
     micro_batch_rows: int | None = Field(default=None, ge=1)
     """Rows on the device at once; gradients accumulate to batch_rows. None: the whole batch."""
@@ -257,6 +263,13 @@ class Span(Part):
         if not self.low < self.high or (self.log and self.low <= 0):
             raise ValueError(f"low={self.low} and high={self.high} are no span" + (" of logarithms" * self.log))
         return self
+
+
+NOT_TRIED = {
+    "micro_batch_rows": "it changes no trial, only what memory it takes",
+    **dict.fromkeys(("profile", "image", "command"), "every pod of a search is made before anything is drawn"),
+}
+"""Field of `training` that a search cannot vary -> why."""
 
 
 class Search(Part):
@@ -370,6 +383,11 @@ class Pipeline(Part):
     def _cleaning_names_columns(self) -> Self:
         for rule, columns in self.cleaning:
             _require_known(f"cleaning.{rule}", columns, self.contract.columns.keys())
+            if rule != "empty_is_null" and self.contract.key in columns:
+                raise ValueError(
+                    f"cleaning.{rule} names the key {self.contract.key!r}, which labels would no longer meet; "
+                    "let a view mend it in both tables"
+                )
         return self
 
     @model_validator(mode="after")
@@ -387,6 +405,8 @@ class Pipeline(Part):
     def _search_stays_within_training(self) -> Self:
         for name, values in self.search.space.items() if self.search else ():
             _require_known("search.space", (name,), Training.model_fields.keys())
+            if name in NOT_TRIED:
+                raise ValueError(f"search.space.{name}: {NOT_TRIED[name]}; set training.{name} instead")
             tried = values.choices if isinstance(values, Choice) else (values.low, values.high)
             for value in tried:
                 Training.model_validate(self.training.model_dump() | {name: value})

@@ -20,19 +20,21 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 over the name and content of every Python file of the package."""
+def code_digest(trainer: Path | None = None) -> str:
+    """SHA-256 over the name and content of every Python file of the package, and of a `trainer` of one's own."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for package in (PACKAGE, trainer) if trainer else (PACKAGE,):
+        for path in sorted(package.rglob("*.py")):
+            name = path.relative_to(package.parent).as_posix()
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 @cache
-def environment() -> Mapping[str, str]:
-    """Release of Python and of each library that is installed, by name."""
+def environment(*libraries: str) -> Mapping[str, str]:
+    """Release of Python and of each library that is installed, by name; `libraries` beside those every step has."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *libraries):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

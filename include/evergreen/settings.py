@@ -6,6 +6,7 @@ that is the spec's business. Outgrowing the laptop is a matter of these variable
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,8 +101,8 @@ class Settings:
             cluster_port=_port(environment, "EVERGREEN_CLUSTER_PORT", 6445),
             trainer_image=environment.get("EVERGREEN_TRAINER_IMAGE", f"evergreen-trainer:{VERSION}"),
             code_version=environment.get("EVERGREEN_CODE_VERSION", VERSION),
-            price_per_hour=float(environment.get("EVERGREEN_PRICE_PER_HOUR", 0)),
-            watts=float(environment.get("EVERGREEN_WATTS", 0)),
+            price_per_hour=_amount(environment, "EVERGREEN_PRICE_PER_HOUR"),
+            watts=_amount(environment, "EVERGREEN_WATTS"),
             made_up_devices=environment.get("EVERGREEN_MADE_UP_DEVICES", "").lower() in ("1", "true"),
             expected_device=environment.get("EVERGREEN_EXPECTED_DEVICE") or None,
             rendezvous=_rendezvous(environment),
@@ -146,3 +147,15 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
             name, found=repr(text), wanted="a port from 1 to 65535", remedy="Correct the variable."
         )
     return int(text)
+
+
+def _amount(environment: Mapping[str, str], name: str) -> float:
+    """The variable's number, 0 where it is not set."""
+    text = environment.get(name) or "0"
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise ConfigurationError(name, found=repr(text), wanted="a number from 0 on", remedy="Correct the variable.")
+    return amount

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from evergreen.artifacts import Artifact, TrainingSet
-from evergreen.step import Step, run_step, training_options
+from evergreen.artifacts import Artifact, Model, TrainingSet
+from evergreen.pipeline import Pipeline
+from evergreen.step import Step, run_step, training_options, trial, trial_options
+
+LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "tf2onnx")
+"""Those whose release can change a number in a model, beside the ones of every step."""
 
 
 @click.group()
@@ -23,21 +28,40 @@ def train(seed: str, run_type: str, halvings: int, **options: Any) -> None:
     """Training set in, model out."""
 
     def work(step: Step) -> Artifact:
-        from keras_trainer.train import train as train_model
+        return _train(step, step.configured_pipeline(), seed=seed, halvings=halvings)
 
-        spec = step.pipeline.training
-        with TemporaryDirectory(prefix="evergreen-keras-") as folder:
-            model = train_model(
-                step.pipeline,
-                step.take(TrainingSet),
-                step.lake,
-                seed=int(seed) if seed else spec.seed,
-                batch_rows=max(2, spec.batch_rows >> halvings),
-                work=Path(folder),
-            )
-        return model.model_copy(update={"backfill": run_type == "backfill"})
+    _run(work, decided_by={"seed": seed}, backfill=run_type == "backfill", halvings=halvings, **options)
 
-    run_step(work, decided_by={"trainer": "keras", "seed": seed, "run_type": run_type}, **options)
+
+@main.command("try")
+@trial_options
+def try_configuration(configuration: str, epochs: int, halvings: int, **options: Any) -> None:
+    """Training set in, trial out: one configuration of a search."""
+
+    def work(step: Step) -> Artifact:
+        return trial(step, configuration, epochs, lambda pipeline: _train(step, pipeline, halvings=halvings))
+
+    _run(work, decided_by={"configuration": configuration, "epochs": epochs}, halvings=halvings, **options)
+
+
+def _train(step: Step, pipeline: Pipeline, *, seed: str = "", halvings: int = 0) -> Model:
+    from keras_trainer.train import train as train_model
+
+    with TemporaryDirectory(prefix="evergreen-keras-") as folder:
+        return train_model(
+            pipeline,
+            step.take(TrainingSet),
+            step.lake,
+            seed=int(seed) if seed else pipeline.training.seed,
+            halvings=halvings,
+            work=Path(folder),
+            expected_device=step.settings.expected_device,
+        )
+
+
+def _run(work: Callable[[Step], Artifact], *, decided_by: Mapping[str, object], **options: Any) -> NoReturn:
+    trainer = Path(__file__).resolve().parent
+    run_step(work, decided_by={"trainer": "keras", **decided_by}, trainer=trainer, libraries=LIBRARIES, **options)
 
 
 if __name__ == "__main__":

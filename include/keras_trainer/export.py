@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper
 
 from evergreen.training.encoders import Encoders
 from evergreen.training.scorer import Signature
@@ -26,7 +26,7 @@ def export_graph(probability: keras.Model, encoders: Encoders, signature: Signat
     joined = compose.merge_models(
         front,
         network,
-        io_map=[("numbers", "keras/numbers"), ("categories", "keras/categories")],
+        io_map=[(output.name, f"keras/{output.name}") for output in front.graph.output],
         outputs=[network.graph.output[0].name],
     )
     return _named(joined)
@@ -37,12 +37,13 @@ def score_graph(
 ) -> npt.NDArray[np.float32]:
     """Scores [B] that the graph at `path` gives."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (scores,) = session.run(["score"], {"numeric": numeric, "categorical": categorical})
+    given = {"numeric": numeric, "categorical": categorical}
+    (scores,) = session.run(["score"], {name: rows for name, rows in given.items() if rows.shape[1]})
     return np.asarray(scores, np.float32)
 
 
 def _encoders(encoders: Encoders, signature: Signature, opset: int, ir_version: int) -> ModelProto:
-    """Numbers [B, F], target encodings last, and indices [B, E] of the categories."""
+    """Numbers [B, F], target encodings last, and indices [B, E] of the categories; one of width 0 is left out."""
     nodes: list[NodeProto] = []
     constants: list[TensorProto] = []
 
@@ -63,25 +64,25 @@ def _encoders(encoders: Encoders, signature: Signature, opset: int, ir_version: 
         positions = list(range(1, len(v.levels) + 1))
         table = {"keys_strings": list(v.levels), "values_int64s": positions, "default_int64": 0}
         indices.append(looked_up(v.column, "index", **table))
-    nodes.append(helper.make_node("Concat", numbers, ["numbers"], axis=1))
-    nodes.append(helper.make_node("Concat", indices, ["wide"], axis=1))
-    nodes.append(helper.make_node("Cast", ["wide"], ["categories"], to=TensorProto.INT32))
-    width = len(signature.numeric) + len(encoders.targets)
-    graph = helper.make_graph(
-        nodes,
-        "encoders",
-        [
-            helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["B", len(signature.numeric)]),
-            helper.make_tensor_value_info("categorical", TensorProto.STRING, ["B", len(signature.categorical)]),
-        ],
-        [
-            helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["B", width]),
-            helper.make_tensor_value_info("categories", TensorProto.INT32, ["B", len(encoders.vocabularies)]),
-        ],
-        constants,
+    if numbers:
+        nodes.append(helper.make_node("Concat", numbers, ["numbers"], axis=1))
+    if indices:
+        nodes.append(helper.make_node("Concat", indices, ["wide"], axis=1))
+        nodes.append(helper.make_node("Cast", ["wide"], ["categories"], to=TensorProto.INT32))
+    taken = _values(
+        numeric=(TensorProto.FLOAT, len(signature.numeric)),
+        categorical=(TensorProto.STRING, len(signature.categorical)),
     )
+    width = len(signature.numeric) + len(encoders.targets)
+    made = _values(numbers=(TensorProto.FLOAT, width), categories=(TensorProto.INT32, len(encoders.vocabularies)))
+    graph = helper.make_graph(nodes, "encoders", taken, made, constants)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 2)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+
+
+def _values(**kinds: tuple[int, int]) -> list[ValueInfoProto]:
+    """A matrix of each name's type and width; none for a width of 0."""
+    return [helper.make_tensor_value_info(name, kind, ["B", n]) for name, (kind, n) in kinds.items() if n]
 
 
 def _named(model: ModelProto) -> ModelProto:

@@ -20,13 +20,15 @@ from evergreen.artifacts import Model, TrainingSet
 from evergreen.errors import EvergreenError
 from evergreen.features.training_set import Part, fetch_part
 from evergreen.lake.lake import Lake
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Training
 from evergreen.training.calibration import fit_calibration
 from evergreen.training.dataset import Examples, read_examples
 from evergreen.training.encoders import Encoded, Encoders, fit_encoders
+from evergreen.training.micro_batch import halved_rows, rows_at_once
 from evergreen.training.model_files import store_model
 from evergreen.training.ranking import average_precision, brier, roc_auc
 from evergreen.training.scorer import Signature, categorical_matrix
+from keras_trainer.devices import device_kind, memory_errors, require_device
 from keras_trainer.export import export_graph, score_graph
 from keras_trainer.network import build_network, with_probability
 
@@ -45,6 +47,13 @@ class Data:
     validation_rows: Examples
 
 
+class DenseAdamW(keras.optimizers.AdamW):
+    """AdamW over every row of an embedding at each step, as torch's: gathered gradients then count as those at once."""
+
+    def apply(self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None) -> None:
+        super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)
+
+
 class Progress(keras.callbacks.Callback):
     """Logs how far the training is after each epoch."""
 
@@ -54,20 +63,29 @@ class Progress(keras.callbacks.Callback):
 
 
 def train(
-    pipeline: Pipeline, training_set: TrainingSet, lake: Lake, *, seed: int, batch_rows: int, work: Path
+    pipeline: Pipeline,
+    training_set: TrainingSet,
+    lake: Lake,
+    *,
+    seed: int,
+    halvings: int = 0,
+    work: Path,
+    expected_device: str | None = None,
 ) -> Model:
     """The model that `training_set` teaches, stored in the lake; the same inputs and seed give the same version.
 
-    `work` is a folder for files on the way. Raises DataError for data nothing can be learned from.
+    `halvings` says how often memory ran out before, which halves the rows on the device at once and gathers gradients
+    over twice as many steps; `work` is a folder for files on the way; `expected_device` the kind of device that must be
+    there. Raises DataError for data nothing can be learned from, and OutOfMemory.
     """
-    _repeatable(seed, pipeline.training.threads)
+    require_device(expected_device)
+    at_once = halved_rows(pipeline.training, halvings)
+    spec = pipeline.training.model_copy(update={"seed": seed, "micro_batch_rows": at_once})
     signature = Signature(numeric=pipeline.features.numeric, categorical=pipeline.features.categorical)
-    data = _read(lake, training_set, signature, work)
-    network = _fitted(pipeline, data, batch_rows)
-    calibration = fit_calibration(_predict(network, data.validation), data.validation.labels)
     folder = work / "model"
     folder.mkdir()
-    _write(folder, pipeline, signature, data, with_probability(network, calibration.slope, calibration.intercept))
+    with memory_errors(rows=at_once):
+        _make(folder, spec, signature, _read(lake, training_set, signature, work))
     return store_model(
         lake,
         folder,
@@ -76,6 +94,14 @@ def train(
         training_set=training_set.digest,
         seed=seed,
     )
+
+
+def _make(folder: Path, spec: Training, signature: Signature, data: Data) -> None:
+    """Every file of the model that `data` teaches."""
+    _repeatable(spec.seed, spec.threads)
+    network = _fitted(spec, data)
+    calibration = fit_calibration(_predict(network, data.validation), data.validation.labels)
+    _write(folder, spec, signature, data, with_probability(network, calibration.slope, calibration.intercept))
 
 
 def _repeatable(seed: int, threads: int) -> None:
@@ -94,14 +120,24 @@ def _read(lake: Lake, training_set: TrainingSet, signature: Signature, work: Pat
     return Data(encoders=encoders, train=train_part, validation=encoders.encode(validation), validation_rows=validation)
 
 
-def _fitted(pipeline: Pipeline, data: Data, batch_rows: int) -> keras.Model:
-    spec, labels = pipeline.training, data.train.labels
+def _fitted(spec: Training, data: Data) -> keras.Model:
+    labels = data.train.labels
     levels = tuple(len(v.levels) for v in data.encoders.vocabularies)
     network = build_network(
-        data.train.numeric, levels, hidden=spec.hidden, dropout=spec.dropout, rate=float(labels.mean())
+        data.train.numeric,
+        data.encoders.numeric,
+        levels,
+        hidden=spec.hidden,
+        dropout=spec.dropout,
+        rate=float(labels.mean()),
     )
+    steps = -(-spec.batch_rows // rows_at_once(spec))
     network.compile(
-        keras.optimizers.AdamW(spec.learning_rate, weight_decay=spec.weight_decay),
+        DenseAdamW(
+            spec.learning_rate,
+            weight_decay=spec.weight_decay,
+            gradient_accumulation_steps=steps if steps > 1 else None,
+        ),
         keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[keras.metrics.AUC(curve="PR", from_logits=True, name="ap")],
     )
@@ -110,7 +146,7 @@ def _fitted(pipeline: Pipeline, data: Data, batch_rows: int) -> keras.Model:
         _inputs(data.train),
         labels,
         validation_data=(_inputs(data.validation), data.validation.labels),
-        batch_size=batch_rows,
+        batch_size=-(-spec.batch_rows // steps),
         epochs=spec.max_epochs,
         callbacks=[stop, Progress()],
         verbose=0,
@@ -119,7 +155,8 @@ def _fitted(pipeline: Pipeline, data: Data, batch_rows: int) -> keras.Model:
 
 
 def _inputs(encoded: Encoded) -> list[npt.NDArray[np.generic]]:
-    return [encoded.numeric, encoded.categories.astype(np.int32)]
+    """What the network takes; an input of width 0 is left out."""
+    return [given for given in (encoded.numeric, encoded.categories.astype(np.int32)) if given.shape[1]]
 
 
 def _predict(network: keras.Model, encoded: Encoded) -> npt.NDArray[np.float64]:
@@ -127,14 +164,15 @@ def _predict(network: keras.Model, encoded: Encoded) -> npt.NDArray[np.float64]:
     return network.predict(_inputs(encoded), batch_size=65536, verbose=0).reshape(-1).astype(np.float64)
 
 
-def _write(folder: Path, pipeline: Pipeline, signature: Signature, data: Data, network: keras.Model) -> None:
+def _write(folder: Path, spec: Training, signature: Signature, data: Data, network: keras.Model) -> None:
     """Every file of the model; the graph must score the validation part as the calibrated `network` does."""
     scores, labels = _predict(network, data.validation), data.validation.labels
     graph = export_graph(network, data.encoders, signature, folder.parent)
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     _require_equal(folder / "model.onnx", data.validation_rows, signature, scores)
     (folder / "signature.json").write_text(signature.model_dump_json())
-    (folder / "config.json").write_text(pipeline.training.model_dump_json(indent=2))
+    resolved = spec.model_dump(mode="json") | {"device": device_kind()}
+    (folder / "config.json").write_text(json.dumps(resolved, indent=2))
     metrics = {
         "average_precision": average_precision(labels, scores),
         "roc_auc": roc_auc(labels, scores),

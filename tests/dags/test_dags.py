@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "pandas", "pyarrow", "deltalake", "great_expectations", "onnxruntime", "fastapi", "matplotlib")
@@ -25,8 +26,9 @@ print("RESULT" + json.dumps({
         "tasks": {t.task_id: sorted(t.downstream_task_ids) for t in dag.tasks},
         "retries": {t.task_id: t.retries for t in dag.tasks},
         "pools": {t.task_id: t.pool for t in dag.tasks},
+        "fails_on_paused": {t.task_id: getattr(t, "fail_when_dag_is_paused", None) for t in dag.tasks},
         "owner": dag.owner, "doc": dag.doc_md, "tags": sorted(dag.tags), "params": sorted(dag.params),
-        "timeout": dag.dagrun_timeout is not None, "max_active_runs": dag.max_active_runs,
+        "timeout": dag.dagrun_timeout.total_seconds(), "max_active_runs": dag.max_active_runs,
         "serializes": bool(DagSerialization.serialize_dag(dag)),
     } for d, dag in bag.dags.items()},
     "modules": [m for m in sys.modules if "." not in m],
@@ -75,6 +77,12 @@ def test_every_dag_says_what_it_is_and_whose(bag: dict[str, Any]) -> None:
         assert dag["params"]
 
 
+def test_a_training_run_may_take_what_its_profiles_allow(bag: dict[str, Any]) -> None:
+    profiles = yaml.safe_load((PROJECT / "include" / "profiles.yaml").read_text()).values()
+    longest = max(p["deadline_seconds"] + 2 * p["schedule_timeout_seconds"] for p in profiles)
+    assert bag["dags"]["fraud.train_model"]["timeout"] > 6 * 3600 + 4 * longest, "features, two trials, train, evaluate"
+
+
 def test_parsing_imports_nothing_heavy(tmp_path: Path) -> None:
     probe = "import sys; sys.path.insert(0, sys.argv[1]); import ingest_data, train_model, deploy_model, monitor_drift"
     done = subprocess.run(
@@ -97,6 +105,16 @@ def test_a_model_is_judged_only_after_it_was_evaluated(bag: dict[str, Any]) -> N
     assert tasks["train"] == ["evaluate"]
     assert tasks["evaluate"] == ["judge_model"]
     assert tasks["judge_model"] == ["publish_model"]
+
+
+def test_a_question_nobody_answers_is_not_asked_again(bag: dict[str, Any]) -> None:
+    retries = bag["dags"]["fraud.deploy_model"]["retries"]
+    assert retries["approve"] == 0
+    assert retries["roll_out"] == 2
+
+
+def test_a_retrain_that_a_paused_dag_would_never_begin_is_red(bag: dict[str, Any]) -> None:
+    assert bag["dags"]["fraud.monitor_drift"]["fails_on_paused"]["train_model"]
 
 
 def test_broken_spec_is_reported_and_breaks_no_other(tmp_path: Path) -> None:

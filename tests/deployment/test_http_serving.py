@@ -57,6 +57,13 @@ def test_confirm_waits_for_the_version() -> None:
     assert confirm([{"version": "old", "published": "old"}, {"version": "old", "ready": False}, {}]) == 3
 
 
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", "[]", "{}", '{"version": "new"}'])
+def test_another_service_at_the_url_is_named_as_such(body: str) -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text=body))
+    with pytest.raises(TemporaryError, match="found an answer that is not Evergreen's"):
+        HttpServing("http://elsewhere", transport).confirm(DEPLOYMENT, 0)
+
+
 def test_a_version_that_does_not_come_is_temporary_and_says_what_serves() -> None:
     with pytest.raises(TemporaryError, match=r"found version old; lake is down, wanted answers of fraud new"):
         confirm([{"version": "old", "errors": ["lake is down"]}], timeout_seconds=0.2)
@@ -75,6 +82,16 @@ def test_a_refusal_of_an_earlier_model_is_waited_out() -> None:
 def test_scores_that_are_no_probabilities_are_refused(scores: list[float]) -> None:
     with pytest.raises(DataError, match="for example rows"):
         confirm([{}], {"predictions": [{"score": score} for score in scores]})
+
+
+def test_a_service_that_is_only_just_back_has_not_refused_the_model() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/fraud/probe":
+            return httpx.Response(503, text="no model yet")
+        return httpx.Response(200, json=READY)
+
+    with pytest.raises(TemporaryError, match="status 503 to example rows: no model yet"):
+        HttpServing("http://serving", httpx.MockTransport(answer)).confirm(DEPLOYMENT, 0)
 
 
 def test_another_deployment_in_between_is_temporary() -> None:

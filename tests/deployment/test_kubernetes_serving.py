@@ -22,7 +22,7 @@ import yaml
 from evergreen.artifacts import Deployment, Model
 from evergreen.deployment.http_serving import HttpServing
 from evergreen.deployment.kubernetes_serving import KubernetesServing
-from evergreen.deployment.rollout import roll_out
+from evergreen.deployment.rollout import roll_back, roll_out
 from evergreen.deployment.serving_target import serving_target
 from evergreen.errors import ConfigurationError, DataError, TemporaryError
 from evergreen.lake.deployments import published_deployment
@@ -59,6 +59,8 @@ class FakePod:
     """Why the API server cannot reach it."""
     waiting: Body | None = None
     leaving: bool = False
+    unready: str | None = None
+    """Why its kubelet says that it is not ready; empty: the node controller says so."""
     asked: int = 0
 
     def manifest(self) -> Body:
@@ -70,9 +72,18 @@ class FakePod:
         ports = [{"name": "metrics", "containerPort": 9000}, {"name": "http", "containerPort": 8000}]
         return {
             "metadata": metadata,
-            "spec": {"containers": [{"name": "serving", "ports": ports}]},
-            "status": {"phase": self.phase, "containerStatuses": [status]},
+            "spec": {"containers": [{"name": "serving", "ports": ports}], "nodeName": "node-7"},
+            "status": {"phase": self.phase, "containerStatuses": [status], "conditions": self._conditions()},
         }
+
+    def _conditions(self) -> list[Body]:
+        """As a kubelet sets them, and as the node controller leaves them: `Ready` alone is False, without a reason."""
+        ready = "True" if self.unready is None else "False"
+        containers = "False" if self.unready == "ContainersNotReady" else "True"
+        return [
+            {"type": "Ready", "status": ready, "reason": self.unready or None},
+            {"type": "ContainersReady", "status": containers},
+        ]
 
     def answer(self, *, probe: bool) -> Body:
         self.asked += 1
@@ -97,14 +108,20 @@ class FakeApi:
     """Status by part of the path."""
     on_list: Callable[[], None] = lambda: None
     """Runs before each list of pods."""
+    forbidden: tuple[str, ...] = ()
+    """Verbs on pods/proxy that a review of rights denies."""
 
-    def respond(self, method: str, path: str) -> tuple[int, Body]:
+    def respond(self, method: str, path: str, body: Body) -> tuple[int, Body]:
         for part, status in self.refuse.items():
             if part in path:
                 return status, {"kind": "Status", "message": f"no {part} for you"}
         found = PROXY.match(path)
         if found:
             return self._proxied(method, found)
+        if path.endswith("/selfsubjectaccessreviews"):
+            attributes = body["spec"]["resourceAttributes"]
+            assert (attributes["namespace"], attributes["subresource"]) == ("serving", "proxy")
+            return 201, {"spec": body["spec"], "status": {"allowed": attributes["verb"] not in self.forbidden}}
         if path.endswith("/deployments"):
             return 200, {"kind": "DeploymentList", "items": self.deployments}
         self.on_list()
@@ -125,7 +142,9 @@ def api(tmp_path: Path) -> Iterator[FakeApi]:
 
     class Handler(BaseHTTPRequestHandler):
         def _do(self) -> None:
-            status, body = fake.respond(self.command, self.path.split("?")[0].replace("%3A", ":").replace("%2F", "/"))
+            sent = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
+            path = self.path.split("?")[0].replace("%3A", ":").replace("%2F", "/")
+            status, body = fake.respond(self.command, path, sent)
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
@@ -162,9 +181,14 @@ def write_kubeconfig(path: Path, server: str) -> None:
 
 
 @pytest.fixture
-def confirm(tmp_path: Path) -> Callable[[float], None]:
+def serving(tmp_path: Path) -> KubernetesServing:
+    """Serving as the API server shows it."""
+    return KubernetesServing(namespace="serving", kubeconfig=tmp_path / "kubeconfig")
+
+
+@pytest.fixture
+def confirm(serving: KubernetesServing) -> Callable[[float], None]:
     """Confirms v7 on the API server, within some seconds."""
-    serving = KubernetesServing(namespace="serving", kubeconfig=tmp_path / "kubeconfig")
     return lambda seconds: serving.confirm(DEPLOYMENT, seconds)
 
 
@@ -223,7 +247,36 @@ def test_a_replica_without_a_node_takes_no_requests_and_is_not_waited_for(
     unpulled = FakePod("b", phase="Pending", waiting={"reason": "ImagePullBackOff", "message": "no such image x:9"})
     api.pods = [FakePod("a"), unpulled]
     confirm(10)
-    assert "b takes no requests yet (ImagePullBackOff: no such image x:9)" in caplog.text
+    assert "b takes no requests (ImagePullBackOff: no such image x:9)" in caplog.text
+
+
+def test_a_replica_on_a_lost_node_is_not_waited_for(
+    api: FakeApi, confirm: Confirm, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = FakePod("b", version="v6", failure="dial tcp 10.0.0.9:8000: i/o timeout")
+    api.pods = [FakePod("a"), lost]
+    threading.Timer(1, lambda: setattr(lost, "unready", "")).start()  # until then the cluster does not know
+    confirm(10)
+    assert "b takes no requests (NodeLost: node node-7 no longer reports)" in caplog.text
+
+
+@pytest.mark.parametrize("why", ["ContainersNotReady", "ReadinessGatesNotReady"])
+def test_a_replica_that_is_not_ready_yet_is_waited_for(api: FakeApi, confirm: Confirm, why: str) -> None:
+    api.pods = [FakePod("a"), FakePod("b", version="v6", unready=why)]
+    with pytest.raises(TemporaryError, match="b: version v6"):
+        confirm(0.5)
+
+
+def test_the_replica_that_was_waited_for_is_named_before_a_lost_one(api: FakeApi, confirm: Confirm) -> None:
+    api.pods = [FakePod("a", unready=""), FakePod("b", version="v6")]
+    with pytest.raises(TemporaryError, match=r"0 of 2 .*; b: version v6"):
+        confirm(0.5)
+
+
+def test_lost_replicas_alone_do_not_confirm(api: FakeApi, confirm: Confirm) -> None:
+    api.pods = [FakePod("b", unready="")]
+    with pytest.raises(TemporaryError, match=r"0 of 1 .*b: NodeLost: .*Mend or delete its node"):
+        confirm(0.5)
 
 
 def test_pending_replicas_alone_do_not_confirm(api: FakeApi, confirm: Confirm) -> None:
@@ -316,11 +369,67 @@ def test_outside_a_pod_in_cluster_credentials_are_missed() -> None:
         KubernetesServing(namespace="serving", kubeconfig=None).confirm(DEPLOYMENT, 60)
 
 
-def test_a_rollout_that_a_replica_refuses_is_undone(
-    api: FakeApi, tmp_path: Path, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
+def test_a_look_changes_nothing_and_asks_no_replica(api: FakeApi, serving: KubernetesServing) -> None:
+    api.pods = [FakePod("a", failure="connection refused"), FakePod("b", version="v6", refusal="digest differs")]
+    serving.look()
+    assert [pod.asked for pod in api.pods] == [0, 0]
+
+
+def test_a_look_passes_replicas_that_are_still_to_come(api: FakeApi, serving: KubernetesServing) -> None:
+    api.deployments = [serving_deployment(replicas=2, failure="exceeded quota: small")]
+    serving.look()
+
+
+@pytest.mark.parametrize("verb", ["get", "create"])
+def test_a_look_sees_that_replicas_may_not_be_asked(api: FakeApi, serving: KubernetesServing, verb: str) -> None:
+    api.pods, api.forbidden = [FakePod("a")], (verb,)
+    with pytest.raises(ConfigurationError, match=f"to {verb} pods/proxy in serving.*Role evergreen-rollout"):
+        serving.look()
+
+
+@pytest.mark.parametrize(
+    ("refuse", "error", "words"),
+    [
+        ({"pods": 403}, ConfigurationError, "to list pods in serving.*Role evergreen-rollout"),
+        ({"pods": 401}, ConfigurationError, "Renew the credentials"),
+        ({"pods": 500}, TemporaryError, "status 500"),
+        ({}, ConfigurationError, "no Deployment labelled"),
+    ],
+    ids=["forbidden", "expired", "broken", "absent"],
+)
+def test_a_look_says_what_is_in_the_way(
+    api: FakeApi, serving: KubernetesServing, refuse: dict[str, int], error: type[Exception], words: str
+) -> None:
+    api.refuse = refuse
+    with pytest.raises(error, match=words):
+        serving.look()
+
+
+def test_a_rollback_without_rights_changes_nothing_and_one_to_a_silent_replica_stays(
+    api: FakeApi, serving: KubernetesServing, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
 ) -> None:
     good, bad = registered(2), registered(3)
-    serving = KubernetesServing(namespace="serving", kubeconfig=tmp_path / "kubeconfig")
+    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 0.5}
+    for model in (good, bad):
+        api.pods = [FakePod("a", version=model.version, published=model.version)]
+        roll_out(model, serving, ledger, lake, **who)
+    api.refuse = {"pods": 403}
+    with pytest.raises(ConfigurationError, match="Role evergreen-rollout"):
+        roll_back("fraud", serving, ledger, lake, **who)
+    assert [d.to_version for d in ledger.history("fraud")] == [good.version, bad.version]
+    api.refuse, api.pods[0].failure = {}, "dial tcp 10.0.0.9:8000: i/o timeout"
+    with pytest.raises(TemporaryError, match=r"a: no answer .*The rollback stays"):
+        roll_back("fraud", serving, ledger, lake, **who)
+    published = published_deployment(lake, "fraud")
+    assert published == ledger.current("fraud")
+    assert published is not None
+    assert published.to_version == good.version
+
+
+def test_a_rollout_that_a_replica_refuses_is_undone(
+    api: FakeApi, serving: KubernetesServing, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
+) -> None:
+    good, bad = registered(2), registered(3)
     api.pods = [FakePod(name, version=good.version, published=good.version) for name in "ab"]
     who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 10}
     roll_out(good, serving, ledger, lake, **who)

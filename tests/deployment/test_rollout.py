@@ -9,12 +9,22 @@ import pytest
 
 from evergreen.artifacts import Deployment, Model
 from evergreen.deployment.rollout import reconcile, roll_back, roll_out
-from evergreen.errors import ConfigurationError, Conflict, DataError, IntegrityError, NotFound, TemporaryError
+from evergreen.errors import (
+    ConfigurationError,
+    DataError,
+    EvergreenError,
+    IntegrityError,
+    NotFound,
+    Overtaken,
+    TemporaryError,
+)
 from evergreen.lake.deployments import current_path, published_deployment
 from evergreen.lake.lake import Lake
 from evergreen.ledger.ledger import Ledger
 
 WHO = {"actor": "tester", "reason": "a test"}
+FORBIDDEN = ConfigurationError("The cluster", found="status 403", wanted="to list pods", remedy="Bind the Role.")
+SILENCE = TemporaryError("The service", found="silence", wanted="answers", remedy="See its log.")
 
 
 @dataclass
@@ -24,9 +34,19 @@ class Target:
     lake: Lake
     bad: set[str] = field(default_factory=set)
     confirmed: list[str] = field(default_factory=list)
+    unseen: EvergreenError | None = None
+    """What a look at it raises."""
+    unheard: EvergreenError | None = None
+    """What asking for a version raises."""
+
+    def look(self) -> None:
+        if self.unseen:
+            raise self.unseen
 
     def confirm(self, deployment: Deployment, timeout_seconds: float) -> None:
         assert published_deployment(self.lake, deployment.pipeline) == deployment
+        if self.unheard:
+            raise self.unheard
         if deployment.to_version in self.bad:
             raise DataError("The service", found="nonsense", wanted="probabilities", remedy="Train again.")
         self.confirmed.append(deployment.to_version)
@@ -76,6 +96,69 @@ def test_a_failed_rollout_goes_back_and_both_entries_stay(
     assert serving(ledger, lake) == good.version
     assert [d.to_version for d in ledger.history("fraud")] == [good.version, bad.version, good.version]
     assert "undo of deployment 2: The service: found nonsense" in ledger.history("fraud")[-1].reason
+
+
+@pytest.mark.parametrize("error", [SILENCE, FORBIDDEN], ids=["silent", "forbidden"])
+def test_a_rollout_that_cannot_be_seen_goes_back(
+    registered: Callable[[int], Model], target: Target, ledger: Ledger, lake: Lake, error: EvergreenError
+) -> None:
+    first, second = registered(2), registered(3)
+    roll_out(first, target, ledger, lake, **WHO)
+    target.unheard = error
+    with pytest.raises(type(error), match=f"{first.version} is published again"):
+        roll_out(second, target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == first.version
+
+
+@pytest.mark.parametrize("error", [SILENCE, FORBIDDEN], ids=["silent", "forbidden"])
+def test_a_target_that_cannot_be_asked_is_found_before_anything_is_written(
+    registered: Callable[[int], Model], target: Target, ledger: Ledger, lake: Lake, error: EvergreenError
+) -> None:
+    first, second = registered(2), registered(3)
+    roll_out(first, target, ledger, lake, **WHO)
+    target.unseen = error
+    with pytest.raises(type(error)):
+        roll_out(second, target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == first.version
+    assert len(ledger.history("fraud")) == 1
+
+
+class WorkerKilled(BaseException):
+    """As SIGKILL: nothing of ours runs any more."""
+
+
+def test_a_try_after_one_that_died_waiting_goes_back_as_the_first_would_have(
+    registered: Callable[[int], Model], target: Target, ledger: Ledger, lake: Lake
+) -> None:
+    good, bad = registered(2), registered(3)
+    roll_out(good, target, ledger, lake, **WHO)
+
+    class Dying(Target):
+        def confirm(self, deployment: Deployment, timeout_seconds: float) -> None:
+            raise WorkerKilled
+
+    with pytest.raises(WorkerKilled):
+        roll_out(bad, Dying(lake), ledger, lake, **WHO)
+    assert serving(ledger, lake) == bad.version
+    target.bad.add(bad.version)
+    with pytest.raises(DataError, match=f"{good.version} is published again"):
+        roll_out(bad, target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == good.version
+
+
+def test_what_served_stays_when_it_is_deployed_again_and_the_service_is_down(
+    registered: Callable[[int], Model], target: Target, ledger: Ledger, lake: Lake
+) -> None:
+    first, second, bad = (registered(day) for day in (2, 3, 4))
+    for model in (first, second):
+        roll_out(model, target, ledger, lake, **WHO)
+    target.bad.add(bad.version)
+    with pytest.raises(DataError, match=f"{second.version} is published again"):
+        roll_out(bad, target, ledger, lake, **WHO)
+    target.bad.add(second.version)
+    with pytest.raises(DataError, match=f"It served before, so {second.version} stays published"):
+        roll_out(second, target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == second.version
 
 
 def test_a_failed_first_rollout_says_there_is_nothing_to_go_back_to(
@@ -135,6 +218,88 @@ def test_a_rollback_after_a_failed_rollout_never_leads_to_what_failed(
     assert roll_back("fraud", target, ledger, lake, **WHO).to_version == first.version
 
 
+@pytest.fixture
+def good_and_bad(
+    registered: Callable[[int], Model], target: Target, ledger: Ledger, lake: Lake
+) -> tuple[Model, Model, Model]:
+    """Three models that served one after the other; the second is good and the third, which serves, is not."""
+    first, good, bad = (registered(day) for day in (2, 3, 4))
+    for model in (first, good, bad):
+        roll_out(model, target, ledger, lake, **WHO)
+    return first, good, bad
+
+
+def test_a_rollback_without_the_right_to_ask_leaves_all_as_it_was(
+    good_and_bad: tuple[Model, Model, Model], target: Target, ledger: Ledger, lake: Lake
+) -> None:
+    *_, bad = good_and_bad
+    target.unseen = target.unheard = FORBIDDEN
+    with pytest.raises(ConfigurationError, match="Bind the Role"):
+        roll_back("fraud", target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == bad.version
+    assert len(ledger.history("fraud")) == 3
+
+
+@pytest.mark.parametrize("error", [SILENCE, FORBIDDEN], ids=["silent", "forbidden"])
+def test_a_rollback_that_cannot_be_seen_stays(
+    good_and_bad: tuple[Model, Model, Model], target: Target, ledger: Ledger, lake: Lake, error: EvergreenError
+) -> None:
+    _, good, _ = good_and_bad
+    target.unheard = error
+    with pytest.raises(type(error), match=f"{good.version} is published.*evergreen doctor.*further back"):
+        roll_back("fraud", target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == good.version
+
+
+def test_a_rollback_needs_no_cluster_that_answers(
+    good_and_bad: tuple[Model, Model, Model], target: Target, ledger: Ledger, lake: Lake
+) -> None:
+    _, good, _ = good_and_bad
+    target.unseen = target.unheard = SILENCE
+    with pytest.raises(TemporaryError, match="The rollback stays"):
+        roll_back("fraud", target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == good.version
+
+
+def test_asking_again_for_a_rollback_nobody_saw_never_leads_further_back(
+    good_and_bad: tuple[Model, Model, Model], target: Target, ledger: Ledger, lake: Lake
+) -> None:
+    _, good, _ = good_and_bad
+    target.unheard = SILENCE
+    with pytest.raises(TemporaryError):
+        roll_back("fraud", target, ledger, lake, **WHO)
+    with pytest.raises(TemporaryError, match=f"It served before, so {good.version} stays published"):
+        roll_out(good, target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == good.version
+    target.unheard = None
+    assert roll_out(good, target, ledger, lake, **WHO) == ledger.history("fraud")[-1]
+
+
+def test_a_rollback_that_is_refused_is_undone(
+    good_and_bad: tuple[Model, Model, Model], target: Target, ledger: Ledger, lake: Lake
+) -> None:
+    _, good, bad = good_and_bad
+    target.bad.add(good.version)
+    with pytest.raises(DataError, match=f"{bad.version} is published again"):
+        roll_back("fraud", target, ledger, lake, **WHO)
+    assert serving(ledger, lake) == bad.version
+
+
+def test_a_rollback_nobody_saw_never_claims_what_another_rollout_changed(
+    good_and_bad: tuple[Model, Model, Model], ledger: Ledger, lake: Lake
+) -> None:
+    *_, bad = good_and_bad
+
+    class Slow(Target):
+        def confirm(self, deployment: Deployment, timeout_seconds: float) -> None:
+            roll_out(bad, Target(lake), ledger, lake, **WHO)
+            raise SILENCE
+
+    with pytest.raises(Overtaken, match="Another rollout came meanwhile"):
+        roll_back("fraud", Slow(lake), ledger, lake, **WHO)
+    assert serving(ledger, lake) == bad.version
+
+
 @pytest.mark.parametrize("damage", ["absent", "stale", "garbage"])
 def test_a_crash_between_ledger_and_lake_is_healed(
     registered: Callable[[int], Model], target: Target, ledger: Ledger, lake: Lake, damage: str
@@ -159,15 +324,15 @@ def test_a_rollout_overtaken_by_another_says_so_and_leaves_it(
 ) -> None:
     slow, fast = registered(2), registered(3)
 
-    class Overtaken(Ledger):
+    class Beaten(Ledger):
         def deploy(self, model: Model, *, actor: str, reason: str, at: object = None) -> Deployment:
             mine = ledger.deploy(model, actor=actor, reason=reason)
             ledger.deploy(fast, **WHO)
             return mine
 
-    overtaken = Overtaken.__new__(Overtaken)
+    overtaken = Beaten.__new__(Beaten)
     overtaken.__dict__.update(ledger.__dict__)
-    with pytest.raises(Conflict, match=fast.version):
+    with pytest.raises(Overtaken, match=fast.version):
         roll_out(slow, target, overtaken, lake, **WHO)
     assert serving(ledger, lake) == fast.version
 
@@ -178,11 +343,11 @@ def test_an_undo_never_overrides_a_rollout_that_came_meanwhile(
     good, bad, other = (registered(day) for day in (2, 3, 4))
     roll_out(good, Target(lake), ledger, lake, **WHO)
 
-    class Slow:
+    class Slow(Target):
         def confirm(self, deployment: Deployment, timeout_seconds: float) -> None:
             roll_out(other, Target(lake), ledger, lake, **WHO)
-            raise TemporaryError("The service", found="silence", wanted="answers", remedy="Wait.")
+            raise SILENCE
 
-    with pytest.raises(TemporaryError, match="Another rollout came meanwhile"):
-        roll_out(bad, Slow(), ledger, lake, **WHO)
+    with pytest.raises(Overtaken, match="Another rollout came meanwhile"):
+        roll_out(bad, Slow(lake), ledger, lake, **WHO)
     assert serving(ledger, lake) == other.version

@@ -17,7 +17,6 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_kube_config
 
 from evergreen.lake.lake import Lake
-from images import airflow_image, keras_image, serving_image, trainer_image  # noqa: F401
 from serving.conftest import config, in_process, logged, publish, transactions  # noqa: F401
 from training.conftest import make_training_set, tiny  # noqa: F401
 

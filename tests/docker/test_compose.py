@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from docker.compose_file import FOLDER, TEXT, VARIABLE, compose, example_variables
+from docker.compose_file import FOLDER, TEXT, VARIABLE, compose, environment_of, example_variables
 
 SERVICES = compose()["services"]
 LONG_RUNNING = sorted(set(SERVICES) - {"prepare"})
@@ -46,7 +46,8 @@ def test_every_service_is_locked_down(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert TAG.search(service["image"]), service["image"]
-    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert all(port.startswith(("127.0.0.1:", "${LAKE_ADDRESS:?")) for port in service.get("ports", []))
+    assert example_variables()["LAKE_ADDRESS"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -67,14 +68,28 @@ def test_named_volumes_configs_and_secrets_exist() -> None:
         assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(content["volumes"])
         assert {config["source"] for config in service.get("configs", [])} <= set(content["configs"])
         assert {secret["source"] for secret in service.get("secrets", [])} <= set(content["secrets"])
-    assert all((FOLDER / config["file"]).is_file() for config in content["configs"].values() if "file" in config)
+    # An inline config is written into the container, which compose refuses when that is read-only.
+    assert all((FOLDER / config["file"]).is_file() for config in content["configs"].values())
 
 
-def test_the_object_store_and_serving_agree_on_the_keys() -> None:
-    content = compose(dict.fromkeys(example_variables(), "value"))
-    keys = json.loads(content["configs"]["object-store-keys"]["content"])["identities"][0]["credentials"][0]
-    serving = content["services"]["serving"]["environment"]
+def test_dags_are_not_paused() -> None:
+    airflow = [service for service in SERVICES.values() if service["image"].startswith("evergreen-airflow:")]
+    assert len(airflow) == 6
+    for service in airflow:
+        assert environment_of(service)["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == "False"
+
+
+def test_the_object_stores_shell_gives_it_the_keys_that_serving_has(tmp_path: Path) -> None:
+    services = compose(dict.fromkeys(example_variables(), "value"))["services"]
+    store = services["object-store"]
+    keys_file, (script,) = tmp_path / "s3.json", store["command"]
+    script = script.replace("$$", "$").replace("/tmp/s3.json", str(keys_file)).replace("exec weed", "echo weed")  # noqa: S108
+    done = subprocess.run([*store["entrypoint"], script], env=store["environment"], capture_output=True, check=True)
+    assert b"-s3.config=" in done.stdout
+    keys = json.loads(keys_file.read_text())["identities"][0]["credentials"][0]
+    serving = services["serving"]["environment"]
     assert (keys["accessKey"], keys["secretKey"]) == (serving["AWS_ACCESS_KEY_ID"], serving["AWS_SECRET_ACCESS_KEY"])
+    assert keys_file.stat().st_mode & 0o077 == 0
 
 
 def test_prometheus_scrapes_serving() -> None:

@@ -18,14 +18,21 @@ OF_THE_LOCK = ["trainer", "serving", "airflow"]
 
 
 def _pins(path: Path) -> set[str]:
-    return {line for line in path.read_text().splitlines() if line and not line.startswith("#")}
+    return {line for line in path.read_text().splitlines() if line and not line.startswith(("#", "--"))}
 
 
 @pytest.mark.parametrize("image", OF_THE_LOCK)
 def test_an_images_lock_is_part_of_the_lock_of_everything(image: str) -> None:
-    locks = sorted((PROJECT / "docker" / image).glob("*.txt"))
-    assert locks
-    assert [lock.name for lock in locks if _pins(lock) - _pins(PROJECT / "requirements.txt")] == []
+    lock = PROJECT / "docker" / image / "requirements.txt"
+    assert _pins(lock) - _pins(PROJECT / "requirements.txt") == set()
+
+
+def test_cuda_is_held_at_one_release_and_never_asked_for() -> None:
+    assert (PROJECT / "requirements.txt").read_text().startswith("--constraint docker/trainer/cuda.txt\n")
+    held = {pin.split("==")[0] for pin in _pins(PROJECT / "docker/trainer/cuda.txt")}
+    assert "nvidia-cublas" in held
+    for lock in ("requirements.txt", "docker/trainer/requirements.txt"):
+        assert held & {pin.split("==")[0] for pin in _pins(PROJECT / lock)} == set()
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -47,6 +54,11 @@ def test_what_keras_shares_with_the_lock_of_everything_is_the_same_release() -> 
     shared = {pin for pin in _pins(PROJECT / "docker" / "keras" / "requirements.txt") if pin.split("==")[0] in releases}
     assert len(shared) > 20
     assert {pin for pin in shared if releases[pin.split("==")[0]] != pin.split("==")[1]} == set()
+
+
+def test_dags_of_the_airflow_image_are_not_paused() -> None:
+    recipe = (PROJECT / "docker" / "airflow" / "Dockerfile").read_text()
+    assert re.findall(r"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION=(\w+)", recipe) == ["False"]
 
 
 def test_the_release_has_one_number() -> None:

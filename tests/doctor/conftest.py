@@ -13,9 +13,8 @@ import pytest
 from doctor.looking import run_sql
 from evergreen.localcluster.pytest_plugin import local_cluster
 from evergreen.settings import Settings
-from images import trainer_image
 
-__all__ = ["local_cluster", "trainer_image"]
+__all__ = ["local_cluster"]
 
 Make = Callable[..., Settings]
 

@@ -31,7 +31,7 @@ def test_empty_database_wants_a_migration(settings_of: Make, database_url: str) 
     found = by_name(examine_database(settings_of(EVERGREEN_DATABASE_URL=database_url)))
     assert found["connection"].state == "ok"
     assert found["ledger's schema"].state == "failed"
-    assert "migrate" in found["ledger's schema"].remedy
+    assert "evergreen prepare" in found["ledger's schema"].remedy
 
 
 def test_schema_of_another_release_is_named(settings_of: Make, database_url: str) -> None:

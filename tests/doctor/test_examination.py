@@ -73,15 +73,15 @@ def test_json_names_part_state_and_remedy() -> None:
     }  # fmt: skip
 
 
-def test_table_shows_every_finding_with_its_remedy_and_takes_brackets_for_text() -> None:
+def test_table_shows_every_finding_with_its_remedy_letter_for_letter() -> None:
     checks = {
-        "lake": [failed("write", "[Errno 13] refused", "Mend [it].")],
+        "lake": [failed("write", "[Errno 13] refused :100:", "Mend [it].")],
         "cluster": [not_applicable("quota", "none")],
     }
     console = Console(width=100)
     with console.capture() as shown:
         console.print(as_table(checks))
     text = shown.get()
-    assert all(words in text for words in ("[Errno 13] refused", "-> Mend [it].", "not applicable", "failed"))
+    assert all(words in text for words in ("[Errno 13] refused :100:", "-> Mend [it].", "not applicable", "failed"))
     assert summary(checks) == "1 failed, 1 not applicable"
     assert not healthy(checks)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from celery import Celery
 
-from end_to_end.installation import PROJECT, wait_until
+from end_to_end.installation import PROJECT, TASK_TITLE, wait_until
 
 SETTINGS = PROJECT / "docker" / "airflow" / "executors" / "celery.env"
 
@@ -62,10 +61,27 @@ class Worker:
     process: subprocess.Popen[bytes]
     log: Path
 
+    @contextmanager
+    def halted(self) -> Iterator[set[str]]:
+        """Ids of the tasks it runs; neither worker nor tasks do anything within the block."""
+        family = self._family()
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.suspend()
+        try:
+            titles = [title for each in family if (title := _title(each)).startswith(TASK_TITLE)]
+            yield {title.removeprefix(TASK_TITLE) for title in titles}
+        finally:
+            for each in family:
+                with suppress(psutil.NoSuchProcess):
+                    each.resume()
+
     def kill(self) -> None:
         """Ends worker and tasks with SIGKILL, as when its machine loses power."""
-        # A task is a session of its own: what the worker started is found by parentage, the worker first.
-        _kill_tree(self.process)
+        for each in self._family():
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        self.process.wait(20)
 
     def stop(self) -> None:
         """Asks it to finish what it runs, and ends it when it does not."""
@@ -75,6 +91,11 @@ class Worker:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def _family(self) -> list[psutil.Process]:
+        # A task is a session of its own: what the worker started is found by parentage, the worker first.
+        worker = psutil.Process(self.process.pid)
+        return [worker, *worker.children(recursive=True)]
 
 
 def start_worker(name: str, home: Path) -> Worker:
@@ -97,17 +118,10 @@ def tasks_taken(broker_url: str) -> dict[str, int]:
     return {name.partition("@")[0]: sum(stats["total"].values()) for name, stats in answers.items()}
 
 
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    import psutil
-
-    family = psutil.Process(process.pid)
-    everyone = [family, *family.children(recursive=True)]
-    for one in everyone:
-        try:
-            os.kill(one.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait(20)
+def _title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline()).strip()
+    return ""
 
 
 def _answers(port: int) -> bool:

@@ -22,10 +22,9 @@ from end_to_end.installation import (
 )
 from evergreen.standalone.control import start_detached, stop
 from evergreen.standalone.home import Home
-from images import airflow_image, serving_image, trainer_image  # noqa: F401 - fixtures
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation() -> Iterator[Installation]:
     """A running installation with two pipelines, one broken spec and thirteen days in its sources."""
     # Not pytest's folder: PostgreSQL runs as another user under root, and must be able to pass through.
@@ -47,14 +46,14 @@ def installation() -> Iterator[Installation]:
             rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ingested(installation: Installation) -> Installation:
     """The installation after a backfill of its first ten fraud days."""
     backfill(installation, "fraud.ingest_data", day(0), day(9))
     return installation
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def serving(ingested: Installation) -> Installation:
     """The installation after a first model was trained, approved and deployed."""
     ingested.succeed("train_model", "first", {"day": day(9).isoformat()})

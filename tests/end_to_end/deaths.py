@@ -16,7 +16,7 @@ import psutil
 from kubernetes.client import CoreV1Api
 from kubernetes.config import new_client_from_config
 
-from end_to_end.installation import Installation, day, wait_until
+from end_to_end.installation import TASK_TITLE, Installation, day, wait_until
 from evergreen.lake.receipts import read_receipts
 from evergreen.standalone.home import find_process
 
@@ -27,7 +27,7 @@ def kill_worker_in_training(installation: Installation, profile: str) -> None:
     """The worker that waits for the pod gets SIGKILL: the next try goes on with the very pod."""
     run = "worker-death"
     with _halted_training(installation, run, profile) as pod:
-        [runner] = _processes(f"airflow worker -- {_train(installation, run)['id']}")
+        [runner] = _processes(f"{TASK_TITLE}{_train(installation, run)['id']}")
         worker = runner.parent()
         assert worker is not None
         for process in (worker, runner):
@@ -39,6 +39,19 @@ def kill_worker_in_training(installation: Installation, profile: str) -> None:
     log = installation.airflow.http.get(f"/dags/{DAG}/dagRuns/{run}/taskInstances/train/logs/2").text
     assert pod in log
     assert "Reusing existing pod" in log
+
+
+def stop_worker_in_training(installation: Installation, profile: str) -> None:
+    """The task gets SIGTERM, as of a node that is drained: its pod goes along, and the next try resumes."""
+    run = "worker-stop"
+    with _halted_training(installation, run, profile):
+        [runner] = _processes(f"{TASK_TITLE}{_train(installation, run)['id']}")
+        runner.terminate()
+    assert _attempts_of_the_end(installation, run) == [2]
+    assert _try_and_state(installation, run) == (2, "success")
+    log = installation.airflow.http.get(f"/dags/{DAG}/dagRuns/{run}/taskInstances/train/logs/1").text
+    assert "was asked to stop" in log
+    assert "Resuming; no retry is spent" in log
 
 
 def kill_triggerer_in_training(installation: Installation, profile: str) -> None:

@@ -27,6 +27,8 @@ from evergreen.standalone.home import Home
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS_PER_DAY = 1500
 DAYS = 13
+TASK_TITLE = "airflow worker -- "
+"""How Airflow names the process of a task, before the task's id."""
 CPU_DEFERRED = "cpu-deferred"
 """A profile as `cpu-small`, whose pod is waited for in the triggerer."""
 LAST = datetime.now(UTC).date() - timedelta(days=1)
@@ -64,7 +66,7 @@ class Installation:
 def variables_of(root: Path) -> dict[str, str]:
     ports = {f"EVERGREEN_{part}_PORT": str(_free_port()) for part in ("AIRFLOW", "SERVING", "CLUSTER")}
     folders = {"EVERGREEN_HOME": str(root), "EVERGREEN_PIPELINES": str(root / "pipelines")}
-    return ports | folders | {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60"}
+    return ports | folders | {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30"}
 
 
 def _free_port() -> int:
@@ -130,7 +132,7 @@ def backfill(
         "dag_id": dag_id,
         "from_date": f"{first}T00:00:00Z",
         "to_date": f"{last}T00:00:00Z",
-        "max_active_runs": 2,
+        "max_active_runs": 4,
         "reprocess_behavior": reprocess,
     }
     known = {run["dag_run_id"] for run in installation.airflow.runs(dag_id)}

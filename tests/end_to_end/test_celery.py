@@ -56,7 +56,7 @@ class CeleryInstallation:
 
 
 @pytest.fixture(scope="module")
-def installation() -> Iterator[CeleryInstallation]:
+def on_celery() -> Iterator[CeleryInstallation]:
     """`evergreen up` with the Celery executor, thirty-six days in its source and no worker yet."""
     # Not pytest's folder: PostgreSQL runs as another user under root, and must be able to pass through.
     root = Path(mkdtemp(prefix="evergreen-celery-"))
@@ -93,25 +93,25 @@ def _running(home: Home, broker_url: str) -> Iterator[CeleryInstallation]:
 
 
 @pytest.fixture(scope="module")
-def workers(installation: CeleryInstallation) -> Iterator[dict[str, Worker]]:
+def workers(on_celery: CeleryInstallation) -> Iterator[dict[str, Worker]]:
     """Two workers by name, both taking tasks."""
-    started = {name: start_worker(name, installation.home.root) for name in ("one", "two")}
+    started = {name: start_worker(name, on_celery.home.root) for name in ("one", "two")}
     try:
-        wait_until(lambda: set(tasks_taken(installation.broker_url)) == set(started), "two workers", 120)
+        wait_until(lambda: set(tasks_taken(on_celery.broker_url)) == set(started), "two workers", 120)
         yield started
     finally:
         for worker in started.values():
             worker.stop()
 
 
-def test_password_of_the_broker_is_in_no_environment_and_no_process_list(installation: CeleryInstallation) -> None:
-    password = installation.broker_url.split(":")[2].partition("@")[0]
-    assert password not in str(environment(installation.home))
+def test_password_of_the_broker_is_in_no_environment_and_no_process_list(on_celery: CeleryInstallation) -> None:
+    password = on_celery.broker_url.split(":")[2].partition("@")[0]
+    assert password not in str(environment(on_celery.home))
     listed = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
     assert not any(password.encode() in words for words in listed)
 
 
-def test_doctor_finds_the_installation_well(installation: CeleryInstallation) -> None:
+def test_doctor_finds_the_installation_well(on_celery: CeleryInstallation) -> None:
     asked = subprocess.run(
         [sys.executable, "-m", "evergreen.cli", "doctor", "--json"],
         env=os.environ,
@@ -127,49 +127,58 @@ def test_doctor_finds_the_installation_well(installation: CeleryInstallation) ->
 
 
 def test_two_workers_share_a_backfill_of_thirty_days(
-    installation: CeleryInstallation, workers: dict[str, Worker], fraud: Pipeline, tmp_path: Path
+    on_celery: CeleryInstallation, workers: dict[str, Worker], fraud: Pipeline, tmp_path: Path
 ) -> None:
-    runs = _backfill(installation, MONTH)
+    runs = _backfill(on_celery, MONTH)
     assert [run["partition_key"] for run in runs] == [day.isoformat() for day in MONTH], "no day missing, none twice"
-    taken = tasks_taken(installation.broker_url)
+    taken = tasks_taken(on_celery.broker_url)
     assert set(taken) == set(workers)
     assert min(taken.values()) >= len(MONTH) // 2, "both workers did a good part of the ninety tasks"
-    expected = _done_by_hand(fraud, installation.source_url, MONTH, Lake((tmp_path / "by_hand").as_uri()))
-    found = _clean_digests(installation.lake)
+    expected = _done_by_hand(fraud, on_celery.source_url, MONTH, Lake((tmp_path / "by_hand").as_uri()))
+    found = _clean_digests(on_celery.lake)
     assert {day: found[day] for day in MONTH} == expected
-    assert _commits(installation.lake) == len(found), "no day was written twice"
-    assert sum(_verified_receipts(installation.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(MONTH)
+    assert _commits(on_celery.lake) == len(found), "no day was written twice"
+    assert sum(_verified_receipts(on_celery.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(MONTH)
 
 
-def test_backfill_goes_on_when_a_worker_is_killed(installation: CeleryInstallation, workers: dict[str, Worker]) -> None:
-    before = tasks_taken(installation.broker_url)["two"]
-    started = _start_backfill(installation, WEEK)
-    wait_until(lambda: tasks_taken(installation.broker_url).get("two", 0) > before, "work of the second worker")
-    workers["two"].kill()
-    runs = _finished(installation, started, len(WEEK))
+def test_backfill_goes_on_when_a_worker_is_killed(on_celery: CeleryInstallation, workers: dict[str, Worker]) -> None:
+    started = _start_backfill(on_celery, WEEK)
+    wait_until(lambda: _killed_in_a_task(on_celery, workers["two"]), "a task of the second worker")
+    runs = _finished(on_celery, started, len(WEEK))
     assert [run["partition_key"] for run in runs] == [day.isoformat() for day in WEEK]
-    assert set(tasks_taken(installation.broker_url)) == {"one"}
-    assert set(_clean_digests(installation.lake)) >= {*MONTH, *WEEK}
-    assert sum(_verified_receipts(installation.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(WEEK)
-    assert _second_tries(installation, runs), "something was running where the power went off"
+    assert set(tasks_taken(on_celery.broker_url)) == {"one"}
+    assert set(_clean_digests(on_celery.lake)) >= {*MONTH, *WEEK}
+    assert sum(_verified_receipts(on_celery.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(WEEK)
+    assert _second_tries(on_celery, runs), "something was running where the power went off"
 
 
-def _backfill(installation: CeleryInstallation, days: list[date]) -> list[dict[str, object]]:
-    return _finished(installation, _start_backfill(installation, days), len(days))
+def _killed_in_a_task(on_celery: CeleryInstallation, worker: Worker) -> bool:
+    """Whether the worker ran a task that Airflow still waits for, and is dead now."""
+    with worker.halted() as taken:
+        runs = [run for run in on_celery.airflow.runs(INGEST) if run["state"] == "running"]
+        tasks = [task for run in runs for task in on_celery.airflow.tasks(INGEST, str(run["dag_run_id"]))]
+        if any(task["id"] in taken and task["state"] == "running" for task in tasks):
+            worker.kill()
+            return True
+    return False
 
 
-def _start_backfill(installation: CeleryInstallation, days: list[date]) -> int:
-    return installation.airflow.backfill(INGEST, days[0], days[-1], max_active_runs=4)
+def _backfill(on_celery: CeleryInstallation, days: list[date]) -> list[dict[str, object]]:
+    return _finished(on_celery, _start_backfill(on_celery, days), len(days))
 
 
-def _finished(installation: CeleryInstallation, backfill: int, count: int) -> list[dict[str, object]]:
+def _start_backfill(on_celery: CeleryInstallation, days: list[date]) -> int:
+    return on_celery.airflow.backfill(INGEST, days[0], days[-1], max_active_runs=4)
+
+
+def _finished(on_celery: CeleryInstallation, backfill: int, count: int) -> list[dict[str, object]]:
     """The runs of the backfill by day, once it is complete; fails when one of them did."""
 
     def completed() -> bool:
-        return bool(installation.airflow.get(f"/backfills/{backfill}")["completed_at"])
+        return bool(on_celery.airflow.get(f"/backfills/{backfill}")["completed_at"])
 
     wait_until(completed, f"end of a backfill of {count} days", 900)
-    runs = [run for run in installation.airflow.runs(INGEST) if run["run_type"] == "backfill"][:count]
+    runs = [run for run in on_celery.airflow.runs(INGEST) if run["run_type"] == "backfill"][:count]
     assert {run["state"] for run in runs} == {"success"}
     return sorted(runs, key=lambda run: str(run["partition_key"]))
 
@@ -200,6 +209,6 @@ def _verified_receipts(lake: Lake, run_id: str) -> int:
     return len({receipt.task for receipt in receipts})
 
 
-def _second_tries(installation: CeleryInstallation, runs: list[dict[str, object]]) -> list[str]:
-    tasks = [t for run in runs for t in installation.airflow.tasks(INGEST, str(run["dag_run_id"]))]
+def _second_tries(on_celery: CeleryInstallation, runs: list[dict[str, object]]) -> list[str]:
+    tasks = [t for run in runs for t in on_celery.airflow.tasks(INGEST, str(run["dag_run_id"]))]
     return [f"{t['dag_run_id']} {t['task_id']}" for t in tasks if t["try_number"] > 1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -92,8 +93,7 @@ def installation(
         try:
             start_detached(home, lambda phase: None)
             ready = ready_installation(home, variables)
-            backfill(ready, "fraud.ingest_data", day(0), day(9))
-            backfill(ready, "visits.ingest_data", day(0), day(11))
+            _for_both(lambda pipeline, last: backfill(ready, f"{pipeline}.ingest_data", day(0), day(last)))
             yield OnCluster(ready, cluster)
             ready.airflow.close()
         finally:
@@ -110,11 +110,21 @@ def _set_profile(spec: Path, profile: str) -> None:
 @pytest.fixture(scope="module")
 def serving(installation: OnCluster) -> OnCluster:
     """The installation after the first model of each pipeline was trained, approved and rolled out."""
-    for pipeline, last in (("fraud", 9), ("visits", 11)):
+
+    def served(pipeline: str, last: int) -> None:
         installation.here.succeed("train_model", "first", {"day": day(last).isoformat()}, pipeline=pipeline)
-        wait_until(lambda p=pipeline: installation.here.ledger.current(p) is not None, "a first deployment")  # type: ignore[misc]
-        wait_until(lambda p=pipeline: not busy(installation.here, f"{p}.deploy_model"), "the end of its run")  # type: ignore[misc]
+        wait_until(lambda: installation.here.ledger.current(pipeline) is not None, "a first deployment")
+        wait_until(lambda: not busy(installation.here, f"{pipeline}.deploy_model"), "the end of its run")
+
+    _for_both(served)
     return installation
+
+
+def _for_both(work: Callable[[str, int], object]) -> None:
+    """Does `work` for each pipeline and its last day of interest, at the same time."""
+    with ThreadPoolExecutor() as both:
+        for done in [both.submit(work, *each) for each in (("fraud", 9), ("visits", 11))]:
+            done.result()
 
 
 def test_nothing_of_the_cluster_runs_here(installation: OnCluster) -> None:

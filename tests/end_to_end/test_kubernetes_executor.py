@@ -69,6 +69,7 @@ def installation(kubeconfig: Path, s3: S3Server, airflow_image: str) -> Iterator
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in (own | lake | shipped).items():
             patch.setenv(name, value)
+        _make_log_volume(api, namespace, root / "task-logs")
         stack.callback(stop, home)
         start_detached(home, lambda phase: None)
         database = stack.enter_context(forwarding(node, home.postgres / ".s.PGSQL.5432"))
@@ -87,6 +88,7 @@ def _namespace(kubeconfig: Path) -> Iterator[tuple[CoreV1Api, str]]:
         yield api, name
     finally:
         api.delete_namespace(name)
+        api.delete_persistent_volume(name)
 
 
 def _executor(
@@ -118,9 +120,21 @@ def _executor(
         shipped
         | {f"AIRFLOW__KUBERNETES_EXECUTOR__{name}": value for name, value in options.items()}
         | {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": here[API]}
+        | {"AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(root / "task-logs")}
         | {"EVERGREEN_KUBECONFIG": str(kubeconfig), "EVERGREEN_NAMESPACE": namespace}
         | {"EVERGREEN_SERVING_NAMESPACE": namespace}
     )
+
+
+def _make_log_volume(api: CoreV1Api, namespace: str, folder: Path) -> None:
+    """The template's claim, on a folder that pods and the api-server here share."""
+    folder.mkdir()
+    folder.chmod(0o777)
+    shared = {"accessModes": ["ReadWriteMany"], "storageClassName": namespace}
+    volume = shared | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}}
+    claim = shared | {"resources": {"requests": {"storage": "1Gi"}}}
+    api.create_persistent_volume({"metadata": {"name": namespace}, "spec": volume})
+    api.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "airflow-logs"}, "spec": claim})
 
 
 def _make_secrets(api: CoreV1Api, namespace: str, lake: Mapping[str, str], database: str) -> None:
@@ -157,3 +171,5 @@ def test_every_task_of_a_run_was_a_pod_of_its_own(installation: OnPods, airflow_
     for receipt in receipts:
         verify_outputs(installation.lake, receipt)
     wait_until(lambda: installation.workers() == [], "the end of the workers' pods", 60)
+    log = installation.airflow.http.get(f"/dags/{INGEST}/dagRuns/on-pods/taskInstances/extract_day/logs/1").text
+    assert "Receipt receipts/fraud" in log, "the log outlives the pod"

@@ -49,8 +49,12 @@ def store_training_set(
     *,
     as_of: datetime = AS_OF,
     days: dict[str, tuple[date, date]] = DAYS,
+    definitions: dict[str, str] | None = None,
 ) -> TrainingSet:
-    """The training set with `holdout`; its other parts are one row each, as evaluation never reads them."""
+    """The training set with `holdout`; its other parts are one row each, as evaluation never reads them.
+
+    Without `definitions` it is as sets were before they said what their features mean.
+    """
     parts = {"train": holdout.head(1), "validation": holdout.head(1), "holdout": holdout}
     files = {name: _parquet(frame, Path(lake.url.removeprefix("file://")).parent) for name, frame in parts.items()}
     manifest = {
@@ -60,7 +64,7 @@ def store_training_set(
             name: {"digest": hashlib.sha256(data).hexdigest(), "rows": parts[name].height}
             for name, data in files.items()
         },
-    }
+    } | ({"definitions": definitions} if definitions else {})
     text = json.dumps(manifest, sort_keys=True).encode()
     digest = hashlib.sha256(text).hexdigest()
     uri = f"training_sets/{pipeline.pipeline}/{digest}"
@@ -89,11 +93,17 @@ def _parquet(frame: pl.DataFrame, folder: Path) -> bytes:
 def store(fraud: Pipeline) -> Callable[..., TrainingSet]:
     """Stores a training set of the fraud pipeline, with 2,000 made-up holdout rows unless some are given."""
 
-    def make(lake: Lake, holdout: pl.DataFrame | None = None, *, days_later: int = 0) -> TrainingSet:
+    def make(
+        lake: Lake,
+        holdout: pl.DataFrame | None = None,
+        *,
+        days_later: int = 0,
+        definitions: dict[str, str] | None = None,
+    ) -> TrainingSet:
         rows = make_rows(fraud) if holdout is None else holdout
         shift = timedelta(days=days_later)
         days = {name: (first + shift, last + shift) for name, (first, last) in DAYS.items()}
-        return store_training_set(lake, fraud, rows, as_of=AS_OF + shift, days=days)
+        return store_training_set(lake, fraud, rows, as_of=AS_OF + shift, days=days, definitions=definitions)
 
     return make
 

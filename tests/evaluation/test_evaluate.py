@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.learning import Learning, Part, Point
 from evergreen.evaluation.metrics import Ranking
 from evergreen.lake.lake import Lake
-from evergreen.lake.outputs import evaluation_report_path, objects_of
+from evergreen.lake.outputs import objects_of
 from evergreen.pipeline import Pipeline
 
 Store = Callable[..., TrainingSet]
@@ -25,7 +26,7 @@ Make = Callable[..., Model]
 
 
 def _report(evaluation: Evaluation, lake: Lake) -> str:
-    return lake.objects.get(evaluation_report_path(evaluation)).decode()
+    return lake.objects.get(evaluation.report.path).decode()
 
 
 def test_metrics_are_those_of_the_models_scores(lake: Lake, fraud: Pipeline, store: Store, make_model: Make) -> None:
@@ -140,6 +141,36 @@ def test_champion_that_needs_features_that_are_gone_is_not_compared(
     assert evaluation.difference is None
     assert evaluation.champion_metrics == {}
     assert evaluation.slice_differences == {}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "compared"),
+    [
+        ({"amount": "a", "gone": "a"}, {"amount": "a", "new": "a"}, True),
+        ({"amount": "a", "hour": "a"}, {"amount": "b", "hour": "b"}, False),
+        (None, {"amount": "b"}, True),
+        ({"amount": "a"}, None, True),
+    ],
+    ids=["unchanged", "changed", "unknown then", "unknown now"],
+)
+def test_champion_whose_features_are_defined_otherwise_now_is_not_compared(
+    lake: Lake,
+    fraud: Pipeline,
+    store: Store,
+    make_model: Make,
+    caplog: pytest.LogCaptureFixture,
+    then: dict[str, str] | None,
+    now: dict[str, str] | None,
+    compared: bool,
+) -> None:
+    learned_from = store(lake, days_later=-3, definitions=then)
+    champion = make_model(lake, fraud, slope=-1.0, training_set=learned_from.digest)
+    caplog.set_level(logging.WARNING)
+    evaluation = evaluate(fraud, make_model(lake, fraud), store(lake, definitions=now), lake, champion=champion)
+    assert evaluation.champion == champion.version
+    assert (evaluation.difference is not None) is compared
+    said = f"champion {champion.version} cannot be compared: features amount, hour are defined otherwise now"
+    assert (said in caplog.text) is not compared
 
 
 def test_holdout_without_positives_gives_an_evaluation_without_ranking(

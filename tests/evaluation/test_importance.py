@@ -12,7 +12,7 @@ from evergreen.artifacts import Model, Receipt, TrainingSet
 from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.importance import permutation_importance
 from evergreen.lake.lake import Lake
-from evergreen.lake.outputs import evaluation_report_path
+from evergreen.lake.outputs import objects_of
 from evergreen.pipeline import Pipeline
 
 
@@ -59,6 +59,22 @@ def test_report_says_what_the_training_took(
     said: list[str],
 ) -> None:
     evaluation = evaluate(fraud, make_model(lake, fraud), store(lake), lake, trained=receipt)
-    page = lake.objects.get(evaluation_report_path(evaluation)).decode()
+    page = lake.objects.get(evaluation.report.path).decode()
     assert "What it looks at" in page
+    assert '<td>Peak memory of the host</td><td class="number">1,024 MiB</td>' in page
     assert [text for text in said if text not in page] == []
+
+
+def test_evaluating_again_leaves_what_earlier_receipts_name(
+    lake: Lake, fraud: Pipeline, store: Callable[..., TrainingSet], make_model: Callable[..., Model]
+) -> None:
+    """Another run's training took longer; then the spec judges no slices."""
+    model, training_set = make_model(lake, fraud), store(lake)
+    sliceless = fraud.model_copy(update={"gate": fraud.gate.model_copy(update={"slices": ()})})
+    named = [
+        ref
+        for spec, seconds in ((fraud, 60), (fraud, 90), (sliceless, 90))
+        for ref in objects_of(evaluate(spec, model, training_set, lake, trained=_receipt(seconds=seconds)), lake)
+    ]
+    assert len({ref.path for ref in named}) == 6
+    assert all(lake.objects.digest(ref.path) == ref.digest for ref in named)

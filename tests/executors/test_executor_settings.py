@@ -45,6 +45,11 @@ def test_every_variable_is_an_option_that_airflow_or_its_provider_knows(name: st
 
 
 @pytest.mark.parametrize("name", ["celery.env", "kubernetes.env"])
+def test_dags_are_not_paused(name: str) -> None:
+    assert _variables(name)["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == "False"
+
+
+@pytest.mark.parametrize("name", ["celery.env", "kubernetes.env"])
 def test_no_secret_is_in_a_file(name: str) -> None:
     secret = {n: v for n, v in _variables(name).items() if n.endswith(("_URL_CMD", "_SECRET", "_PASSWORD", "_KEY"))}
     assert all(value.startswith("cat /run/secrets/") for value in secret.values())

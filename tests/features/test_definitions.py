@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from evergreen.errors import ConfigurationError
-from evergreen.features.definitions import check_features, definition_digest, resolve
+from evergreen.features.definitions import check_features, definition_digest, feature_digests, resolve
 from evergreen.pipeline import ColumnSpec, Features, Pipeline, Window
 
 
@@ -73,6 +74,67 @@ def test_digest_follows_features_and_contract_only(fraud: Pipeline) -> None:
     )
     assert definition_digest(fraud.model_copy(update={"owner": "others"})) == digest
     assert definition_digest(fraud.model_copy(update={"contract": contract})) != digest
+
+
+RATIO: dict[str, Any] = {
+    "windows": {
+        "mean_1d": {"by": ["card_id"], "over": "1d", "aggregate": "mean", "of": "amount_cents"},
+        "count_1h": {"by": ["merchant_id"], "over": "1h", "aggregate": "count"},
+    },
+    "expressions": {"f": "scaled / 2", "scaled": "amount_cents / mean_1d", "other": "log1p(count_1h)"},
+    "numeric": ["f", "other"],
+    "categorical": ["channel"],
+}
+
+
+def _changed(fraud: Pipeline, **features: object) -> set[str]:
+    """Features whose digest is another one once `features` stand in the place of those of RATIO."""
+    before, after = feature_digests(_with(fraud, **RATIO)), feature_digests(_with(fraud, **(RATIO | features)))
+    return {name for name in before if before[name] != after[name]}
+
+
+def _window(**changes: object) -> dict[str, object]:
+    return RATIO["windows"] | {"mean_1d": RATIO["windows"]["mean_1d"] | changes}
+
+
+@pytest.mark.parametrize(
+    ("features", "changed"),
+    [
+        ({"expressions": RATIO["expressions"] | {"f": "scaled / 3"}}, {"f"}),
+        ({"expressions": RATIO["expressions"] | {"scaled": "amount_cents - mean_1d"}}, {"f"}),
+        ({"windows": _window(over="7d")}, {"f"}),
+        ({"windows": _window(by=["card_id", "merchant_id"])}, {"f"}),
+        ({"windows": _window(aggregate="max")}, {"f"}),
+        ({"expressions": RATIO["expressions"] | {"f": "(scaled\n/2)"}, "windows": _window(over="24h")}, set()),
+        ({"numeric": ["other", "f"], "expressions": RATIO["expressions"] | {"idle": "1"}}, set()),
+    ],
+    ids=["own text", "text it reads", "span", "key", "aggregate", "written otherwise", "order"],
+)
+def test_a_features_digest_follows_all_it_rests_on(
+    fraud: Pipeline, features: dict[str, object], changed: set[str]
+) -> None:
+    assert _changed(fraud, **features) == changed
+
+
+def test_a_features_digest_follows_its_kind_and_the_types_of_its_columns(fraud: Pipeline) -> None:
+    counted = {"expressions": {"f": "amount_cents // 100"}, "numeric": ("f",)}
+    before = feature_digests(_with(fraud, **counted))
+    assert feature_digests(_with(fraud, **counted | {"numeric": (), "categorical": ("f",)})) != before
+    columns = fraud.contract.columns | {"amount_cents": ColumnSpec(type="float")}
+    retyped = fraud.model_copy(update={"contract": fraud.contract.model_copy(update={"columns": columns})})
+    assert feature_digests(_with(retyped, **counted)) != before
+    assert feature_digests(_with(fraud.model_copy(update={"owner": "others"}), **counted)) == before
+
+
+def test_a_features_digest_stays_over_releases(shop: Pipeline) -> None:
+    """Another one for the same spec would part every model from the champion that it is to beat."""
+    found = {name: digest[:12] for name, digest in feature_digests(shop).items()}
+    assert found == {
+        "amount": "e59288bc47b3",
+        "share": "a97394f2077d",
+        "orders_2d": "13c8be89dacc",
+        "who": "199355b516bd",
+    }
 
 
 def test_checking_a_spec_loads_no_compiler_and_no_lake() -> None:

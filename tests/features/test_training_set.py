@@ -11,7 +11,9 @@ import polars as pl
 import pytest
 
 from evergreen.artifacts import TableDay, TrainingSet
-from evergreen.errors import DataError, IntegrityError, NotFound
+from evergreen.errors import Conflict, DataError, IntegrityError, NotFound
+from evergreen.features.build import refresh_features
+from evergreen.features.definitions import feature_digests
 from evergreen.features.training_set import build_training_set, fetch_part
 from evergreen.lake.lake import Lake, end_of
 from evergreen.pipeline import Pipeline
@@ -24,6 +26,7 @@ AS_OF = DAYS[5]
 @pytest.fixture
 def history(write_clean: Callable[..., TableDay], write_labels: Callable[..., TableDay]) -> Callable[..., TableDay]:
     """Seven days of orders, two of each day's labelled positive on the day after; gives the label writer."""
+    write_labels(DAYS[0], [])
     for day in DAYS:
         write_clean(day)
         write_labels(day + timedelta(days=1), [(f"{day}-3", 1, 5), (f"{day}-9", 1, 6), (f"{day}-10", 0, 6)])
@@ -93,9 +96,68 @@ def test_label_that_never_occurs_is_refused(shop: Pipeline, lake: Lake, write_cl
         build_training_set(shop, AS_OF, lake)
 
 
+def test_manifest_says_what_each_feature_meant(shop: Pipeline, lake: Lake, history: object) -> None:
+    made = build_training_set(shop, AS_OF, lake)
+    assert json.loads(lake.objects.get(f"{made.uri}/manifest.json"))["definitions"] == feature_digests(shop)
+
+
+def test_days_rebuilt_by_another_spec_while_they_are_read_are_a_conflict(
+    shop: Pipeline, lake: Lake, history: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Lake.read
+
+    def rebuilt_first(there: Lake, zone: str, *words: object, **options: object) -> object:
+        if zone == "features":
+            refresh_features(_leaner(shop), lake, DAYS[2], DAYS[2])
+        return read(there, zone, *words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Lake, "read", rebuilt_first)
+    with pytest.raises(Conflict, match=f"Features of shop: found {DAYS[2]} built anew while they were read"):
+        build_training_set(shop, AS_OF, lake)
+    assert lake.objects.list("training_sets") == []
+    monkeypatch.undo()
+    assert build_training_set(shop, AS_OF, lake).rows["train"] == 180, "the next try builds the day again"
+
+
+def test_features_in_a_lake_of_their_own_leave_those_of_the_pipeline_as_they_are(
+    shop: Pipeline, lake: Lake, history: object, tmp_path: Path
+) -> None:
+    before = build_training_set(shop, AS_OF, lake)
+    refresh_features(_leaner(shop), lake, DAYS[0], DAYS[-1])
+    published = lake.table("features", "shop").days()
+    assert build_training_set(shop, AS_OF, lake, features=Lake((tmp_path / "apart").as_uri())) == before
+    assert lake.table("features", "shop").days() == published
+
+
+def _leaner(shop: Pipeline) -> Pipeline:
+    """The shop by a spec that has no window among its features."""
+    return shop.model_copy(update={"features": shop.features.model_copy(update={"numeric": ("amount",)})})
+
+
 def test_altered_part_is_refused(shop: Pipeline, lake: Lake, history: object, tmp_path: Path) -> None:
     made = build_training_set(shop, AS_OF, lake)
     path = f"{made.uri}/train.parquet"
     lake.objects.put(path, lake.objects.get(path) + b" ")
     with pytest.raises(IntegrityError, match=r"train\.parquet"):
         fetch_part(lake, made, "train", tmp_path)
+
+
+def test_labels_of_a_day_that_were_never_read_do_not_count_as_none(
+    shop: Pipeline, lake: Lake, write_clean: Callable[..., TableDay], write_labels: Callable[..., TableDay]
+) -> None:
+    for day in DAYS:
+        write_clean(day)
+        if day != DAYS[2]:
+            write_labels(day, [(f"{day}-3", 1, 5)])
+    with pytest.raises(NotFound, match=f"none read of 1 days, the first {DAYS[2]}.*backfill shop.ingest_data"):
+        build_training_set(shop, AS_OF, lake)
+
+
+def test_labels_reported_before_the_first_training_day_are_not_read(
+    shop: Pipeline, lake: Lake, history: Callable[..., TableDay]
+) -> None:
+    before = build_training_set(shop, AS_OF, lake)
+    history(DAYS[0] - timedelta(days=1), [("an event of long ago", 1, 5)])
+    (file,) = [f for f in lake.table("labels", "shop").files() if f.day < DAYS[0]]
+    lake.objects.put(f"labels/shop/{file.path}", b"bytes that a read would refuse")
+    assert build_training_set(shop, AS_OF, lake) == before

@@ -79,7 +79,7 @@ def _slow(rows: list[Row], row: Row) -> dict[str, float | None]:
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(_events(), min_size=1, max_size=40))
 def test_windows_equal_their_definition(rows: list[Row]) -> None:
     frame = _frame(rows)

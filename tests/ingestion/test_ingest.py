@@ -125,7 +125,7 @@ def test_revision_without_a_new_row_is_seen_by_its_known_at(
     ingest_day(fraud, source, BEFORE, lake)
     database.run("UPDATE transactions SET amount_cents = 7, known_at = '2026-11-02+00' WHERE transaction_id = 'early'")
     assert [d.day for d in ingest_day(fraud, source, DAY, lake).days] == [DAY, BEFORE]
-    assert lake.table("raw", "fraud").scan([BEFORE]).to_table()["amount_cents"].to_pylist() == [7]
+    assert lake.table("raw", "fraud").scan([BEFORE]).to_table()["amount_cents"].to_pylist() == [7, 100]
 
 
 def test_unchanged_and_never_ingested_earlier_days_are_left_alone(
@@ -139,11 +139,27 @@ def test_unchanged_and_never_ingested_earlier_days_are_left_alone(
 
 
 def test_days_beyond_the_late_window_are_not_looked_at(database, source: Source, fraud: Pipeline, lake: Lake) -> None:
-    database.add("old", "2026-10-30 05:00:00+00")
-    database.add("today", "2026-11-02 05:00:00+00")
-    ingest_day(fraud, source, date(2026, 10, 30), lake)
+    for key, day in (("old", "2026-10-30"), ("older", "2026-10-31"), ("early", "2026-11-01"), ("today", "2026-11-02")):
+        database.add(key, f"{day} 05:00:00+00")
+    for day in (date(2026, 10, 30), date(2026, 10, 31), BEFORE):
+        ingest_day(fraud, source, day, lake)
     database.add("too late", "2026-10-30 06:00:00+00", known_at="2026-11-02 05:00:00+00")
     assert [d.day for d in ingest_day(fraud, source, DAY, lake).days] == [DAY]
+
+
+def test_late_row_of_a_friday_is_seen_by_the_next_day_with_events(
+    database, source: Source, fraud: Pipeline, lake: Lake
+) -> None:
+    friday = date(2026, 10, 30)
+    database.add("friday", "2026-10-30 05:00:00+00")
+    database.add("monday", "2026-11-02 05:00:00+00")
+    ingest_day(fraud, source, friday, lake)
+    database.add("late", "2026-10-30 06:00:00+00", known_at="2026-10-31 05:00:00+00")
+    for closed in (date(2026, 10, 31), BEFORE):
+        with pytest.raises(DataError, match="found no rows"):
+            ingest_day(fraud, source, closed, lake)
+    assert [d.day for d in ingest_day(fraud, source, DAY, lake).days] == [DAY, friday]
+    assert keys(lake, friday) == ["friday", "late"]
 
 
 def test_day_that_vanished_from_the_source_stays_in_the_lake(
@@ -158,10 +174,10 @@ def test_day_that_vanished_from_the_source_stays_in_the_lake(
     assert "no longer has rows of 2026-11-01" in caplog.text
 
 
-def test_empty_day_is_refused_and_nothing_is_written(database, source: Source, fraud: Pipeline, lake: Lake) -> None:
+def test_empty_day_is_refused_and_no_event_is_written(database, source: Source, fraud: Pipeline, lake: Lake) -> None:
     with pytest.raises(DataError, match=r"Day 2026-11-02 of table transactions: found no rows, wanted at least one"):
         ingest_day(fraud, source, DAY, lake)
-    assert lake.objects.list("") == []
+    assert not lake.table("raw", "fraud").exists()
 
 
 class ShortSource:

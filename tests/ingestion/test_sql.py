@@ -39,6 +39,7 @@ def respecified(pipeline: Pipeline, **sections: dict[str, Any]) -> Pipeline:
         "postgresql://postgres@/{name}?host={folder}",
         "postgresql+psycopg2://postgres@/{name}?host={folder}",
         "postgres://postgres@/{name}?host={folder}",
+        "postgresql://postgres@/{name}?host={folder}&options=-c%20statement_timeout%3D60000",
         "postgres://postgres:unused@/{name}?host={folder}&__extra__=%7B%7D",
     ],
 )
@@ -119,11 +120,11 @@ def test_event_time_that_is_text_is_refused(database, fraud: Pipeline) -> None:
 
 
 def test_number_too_large_for_the_lake_is_bad_data(database, fraud: Pipeline) -> None:
-    database.run("ALTER TABLE transactions ALTER COLUMN amount_cents TYPE numeric")
     database.add("a", MORNING)
-    database.run("UPDATE transactions SET amount_cents = '1e400'::numeric")
+    database.run("ALTER TABLE transactions ADD COLUMN risk numeric DEFAULT '1e400'")
+    columns = fraud.model_dump()["contract"]["columns"] | {"risk": {"type": "float"}}
     with pytest.raises(DataError, match="out of range"):
-        read(fraud, database.url)
+        read(respecified(fraud, contract={"columns": columns}), database.url)
 
 
 def test_table_that_may_not_be_read_says_what_to_grant(database, fraud: Pipeline) -> None:
@@ -148,13 +149,13 @@ def test_types_keep_their_meaning(database, fraud: Pipeline) -> None:
     rows = read(fraud, database.url)
     row = rows.to_pylist()[0]
     assert row["transaction_id"] == "00000000-0000-0000-0000-000000000001"
-    assert (row["customer_id"], row["amount_cents"], row["card_country"]) == (7, 5, 1.25)
+    assert (row["customer_id"], row["amount_cents"], row["card_country"]) == (7, 5, "1.25")
     assert (row["card_id"], row["mcc"], row["channel"], row["merchant_country"]) == ("c", "5411", "chip", True)
     assert row["event_time"].isoformat() == "2026-11-02T05:00:00+00:00"
     assert row["device_id"].isoformat() == "2026-11-01T00:00:00+00:00"
     assert row["known_at"] is None
     assert rows.schema.field("amount_cents").type == pa.int64()
-    assert rows.schema.field("card_country").type == pa.float64()
+    assert rows.schema.field("card_country").type == pa.string()
 
 
 def test_schema_and_odd_names_are_quoted(database, fraud: Pipeline) -> None:
@@ -209,7 +210,7 @@ def test_connection_lost_in_the_middle_leaves_the_old_day_whole(database, fraud:
 
 
 PEAK = """
-import resource, sys
+import sys
 from datetime import date
 from pathlib import Path
 from evergreen.ingestion.ingest import ingest_day
@@ -218,21 +219,25 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline_file import read_pipeline
 pipeline = read_pipeline(Path(sys.argv[1]))
 batch = ingest_day(pipeline, open_source(pipeline, sys.argv[2]), date(2026, 11, 2), Lake(sys.argv[3]))
-print(batch.days[0].rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of the test's process, if larger
+print(batch.days[0].rows, int(status.split("VmHWM:")[1].split()[0]) // 1024)
 """
 
 
-def test_memory_does_not_grow_with_the_day(database, fraud: Pipeline, lake: Lake) -> None:
+def test_memory_does_not_grow_with_the_day_nor_with_what_was_overwritten(database, fraud: Pipeline, lake: Lake) -> None:
     spec = Path(__file__).resolve().parents[2] / "include" / "pipelines" / "fraud.yaml"
     peaks = {}
-    for rows in (150_000, 600_000):
+    for rows in (300_000, 900_000):
         database.run("TRUNCATE transactions")
         database.run(MANY, rows=rows)
-        command = [sys.executable, "-W", "ignore", "-c", PEAK, str(spec), database.url, lake.url]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        counted, peaks[rows] = map(int, done.stdout.split())
-        assert counted == rows
-    assert peaks[600_000] < peaks[150_000] + 60, peaks
+        command = [sys.executable, "-W", "ignore", "-c", PEAK, str(spec), database.url, f"{lake.url}-{rows}"]
+        for versions in (1, 2):
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            counted, peaks[rows, versions] = map(int, done.stdout.split())
+            assert counted == versions * rows
+            database.run("UPDATE transactions SET known_at = known_at + interval '1 day'")
+    for versions in (1, 2):
+        assert peaks[900_000, versions] < peaks[300_000, versions] + 60, peaks
 
 
 FULL = """

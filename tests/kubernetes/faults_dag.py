@@ -62,7 +62,7 @@ def fault_task(scenario: dict[str, Any]) -> KubernetesPodOperator:
 
 for action in (Action.RESUME, Action.HALVE, Action.RETRY):
     pod_retries.DELAYS[action] = timedelta(seconds=0.1)
-pod_retries.QUOTA_DELAY = timedelta(seconds=0.1)
+pod_retries.SLOW = dict.fromkeys(pod_retries.SLOW, timedelta(seconds=0.1))
 
 with DAG("fraud.faults", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
     for each in json.loads(os.environ["EVERGREEN_TEST_SCENARIOS"]):

@@ -18,6 +18,7 @@ from manifests import KUBERNETES, Manifest, one, render
 
 INSTALLATIONS = ["base", "overlays/production"]
 EVERY = [*INSTALLATIONS, "overlays/test/serving", "overlays/test/training"]
+PAUSED = "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"
 VERSIONS = ["1.25", "1.29", "1.33", kubernetes_validate.latest_version()]
 
 
@@ -89,7 +90,7 @@ def test_neither_serving_nor_trainer_has_rights_or_a_token() -> None:
     for name in ("evergreen-serving", "evergreen-trainer"):
         assert one(base, "ServiceAccount", name)["automountServiceAccountToken"] is False
     bound = {s["name"] for m in base if m["kind"].endswith("RoleBinding") for s in m["subjects"]}
-    assert bound == {"airflow-worker", "airflow-triggerer"}
+    assert bound == {"airflow-worker", "airflow-triggerer", "airflow-dag-processor"}
 
 
 @pytest.mark.parametrize("folder", INSTALLATIONS)
@@ -159,6 +160,15 @@ def test_airflows_values_name_what_the_manifests_make() -> None:
     names = [*given, *(secret["envName"] for secret in values["secret"])]
     explained = (PROJECT / "docs" / "settings.md").read_text()
     assert [name for name in names if name.startswith("EVERGREEN_") and f"`{name}`" not in explained] == []
+
+
+def test_dags_are_not_paused_by_airflows_chart() -> None:
+    values = yaml.safe_load((KUBERNETES / "airflow-values.yaml").read_text())
+    assert values["images"]["airflow"]["repository"].endswith("/evergreen-airflow")
+    recipe = (PROJECT / "docker" / "airflow" / "Dockerfile").read_text()
+    assert f"{PAUSED}=False" in recipe, "the chart's containers have their image's variables"
+    assert PAUSED not in {variable["name"] for variable in values["env"]}
+    assert "dags_are_paused_at_creation" not in values["config"]["core"], "an image's variable wins over airflow.cfg"
 
 
 def lake_url(folder: str) -> str:

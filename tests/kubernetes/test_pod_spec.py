@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kubernetes_validate
@@ -67,6 +68,12 @@ def test_everything_a_program_writes_goes_to_a_mounted_volume(fraud: Pipeline, p
         assert volumes[mounted["/dev/shm"]]["medium"] == "Memory"  # noqa: S108
 
 
+@pytest.mark.parametrize("profile", profile_names())
+def test_torch_is_told_to_compile_nothing_where_no_compiler_is(fraud: Pipeline, profile: str) -> None:
+    (container,) = rendered(fraud, profile)["spec"]["containers"]
+    assert {"name": "TORCH_DISABLE_NATIVE_JIT", "value": "1"} in container["env"]
+
+
 def test_accelerators_are_asked_for_as_their_clusters_name_them(fraud: Pipeline) -> None:
     large, tpu = rendered(fraud, "gpu-large")["spec"], rendered(fraud, "tpu-v5e")["spec"]
     assert int(large["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) > 1
@@ -85,6 +92,20 @@ def test_chosen_profile_replaces_all_of_the_specs(fraud: Pipeline) -> None:
     assert own["metadata"]["labels"]["evergreen/tier"] == "standard"
     assert chosen["metadata"]["labels"]["evergreen/pipeline"] == "fraud"
     assert "tolerations" not in own["spec"] or own["spec"]["tolerations"] == []
+
+
+@pytest.mark.parametrize("chosen", [None, "gpu-small"])
+@pytest.mark.parametrize(("step", "image"), [("train", "example.com/own:1"), ("evaluate", "evergreen-trainer:0.1.0")])
+def test_container_is_told_the_image_it_runs(fraud: Pipeline, step: str, image: str, chosen: str | None) -> None:
+    own = fraud.training.model_copy(update={"image": "example.com/own:1"})
+    task = pod_step(fraud.model_copy(update={"training": own}), step, inputs=[])
+    run = {"task": task, "run_id": "r", "ti": SimpleNamespace(dag_id="d", task_id=step, try_number=1)}
+    task.render_template_fields(run)
+    use_chosen_profile({"params": {"profile": chosen}, "task": task})
+    (container,) = task.build_pod_request_obj(dry_run=True).spec.containers
+    told = {variable.name: variable.value for variable in container.env}
+    assert told["EVERGREEN_TRAINER_IMAGE"] == container.image == image
+    assert told["EVERGREEN_LAKE_URL"]
 
 
 GOOD = "box:\n  requests: {cpu: 1, memory: 1Gi}\n  limits: {memory: 2Gi}\n"

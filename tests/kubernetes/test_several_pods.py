@@ -86,6 +86,7 @@ def namespace(kubeconfig: Path, s3: S3Server, trainer_image: str) -> Iterator[Tr
     node = str(urlsplit(api.configuration.host).hostname)
     with lake_in_bucket(s3, node) as variables, cluster_dns(core, name, node), _namespace(core, name):
         made = TrainingNamespace(core=core, name=name, node=node, image=trainer_image, variables=variables)
+        core.create_namespaced_service_account(name, {"metadata": {"name": "evergreen-trainer"}})
         secret = {"metadata": {"name": "evergreen-lake"}, "stringData": made.lake.options}
         core.create_namespaced_secret(name, secret)
         core.create_namespaced_service(name, _documents()["Service"])

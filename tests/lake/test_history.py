@@ -127,7 +127,7 @@ hours = st.integers(0, 72).map(lambda n: START + n * HOUR)
 events = st.tuples(hours, st.integers(0, 48), st.none() | st.integers(0, 48))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(events, min_size=1, max_size=12), as_of=hours, since=hours, until=hours)
 def test_reading_is_the_plain_filter(
     events: list[tuple[datetime, int, int | None]], as_of: datetime, since: datetime, until: datetime, lake: Lake

@@ -38,7 +38,7 @@ def test_model_stands_for_every_file_of_its_manifest(
     assert all(lake.objects.digest(path) == digest for path, digest in refs.items())
 
 
-def test_evaluations_against_other_champions_lie_apart() -> None:
+def test_evaluations_that_differ_lie_apart() -> None:
     days = (date(2026, 11, 1), date(2026, 11, 2))
     evaluation = Evaluation(
         pipeline="fraud",
@@ -50,6 +50,8 @@ def test_evaluations_against_other_champions_lie_apart() -> None:
         metrics={},
         slices={},
     )
-    other = evaluation.model_copy(update={"champion": "old"})
-    assert evaluation_path(evaluation) == "evaluations/fraud/v/0123456789abcdef-alone.json"
-    assert evaluation_path(other) == "evaluations/fraud/v/0123456789abcdef-old.json"
+    folder = "evaluations/fraud/v/0123456789abcdef"
+    others = [evaluation.model_copy(update=changes) for changes in ({"champion": "old"}, {"rows": 2})]
+    paths = [evaluation_path(one) for one in (evaluation, *others)]
+    assert [path.rsplit("-", 1)[0] for path in paths] == [f"{folder}-alone", f"{folder}-old", f"{folder}-alone"]
+    assert len(set(paths)) == 3

@@ -67,6 +67,15 @@ def test_something_else_in_its_place_is_named(lake: Lake) -> None:
         published_days(lake, "clean", "fraud")
 
 
+def test_days_that_did_not_change_are_not_parsed_again(lake: Lake) -> None:
+    _write(lake, ONE, 1)
+    publish_days(lake, "clean", "fraud")
+    assert published_days(lake, "clean", "fraud") is published_days(lake, "clean", "fraud")
+    _write(lake, ONE, 2)
+    publish_days(lake, "clean", "fraud")
+    assert _published(lake) == {ONE: [2]}
+
+
 def test_days_written_side_by_side_are_all_published_in_the_end(lake: Lake) -> None:
     def work(n: int) -> None:
         _write(lake, ONE + timedelta(n), n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from deltalake import DeltaTable
 from evergreen.artifacts import TableDay
 from evergreen.errors import ConfigurationError, IntegrityError, LakeUnavailable, NotFound
 from evergreen.lake.lake import Lake
-from evergreen.lake.tables import DayTable, days_between
+from evergreen.lake.tables import DataFile, DayTable, days_between
 
 ONE, TWO, THREE = days_between(date(2026, 11, 1), date(2026, 11, 3))
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -237,6 +238,29 @@ def test_appenders_at_once_lose_nothing(lake: Lake) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: lake.table("predictions", "fraud").append_day(ONE, _rows(n)), range(12)))
     assert sorted(_values(lake.table("predictions", "fraud"), ONE)) == list(range(12))
+
+
+def test_what_joins_is_chosen_anew_when_another_commit_came_in_between(table: DayTable, lake: Lake) -> None:
+    table.append_day(ONE, _rows(1))
+    told: list[int] = []
+
+    def choose(files: Sequence[DataFile]) -> list[DataFile]:
+        told.append(len(files))
+        if len(told) == 1:
+            lake.table("clean", "fraud").append_day(ONE, _rows(2))
+        return [table.stage(ONE, _rows(len(files) * 10))]
+
+    table.append_files(choose, _rows().schema)
+    assert told == [1, 2]
+    assert sorted(_values(table, ONE)) == [1, 2, 20]
+
+
+def test_nothing_chosen_makes_no_commit_and_a_changed_type_is_refused_first(table: DayTable) -> None:
+    before = table.append_day(ONE, _rows(1))
+    table.append_files(lambda _: [], _rows().schema)
+    assert table.day(ONE) == before
+    with pytest.raises(ConfigurationError, match="Column value of clean/fraud"):
+        table.append_files(lambda _: pytest.fail("asked"), pa.schema({"value": pa.string()}))
 
 
 def test_long_history_is_read_through_checkpoints(table: DayTable, lake: Lake) -> None:

@@ -202,5 +202,5 @@ def test_writers_at_once_make_one_chain(ledger: Ledger, judged: Callable[..., An
 
 
 def test_ledger_that_was_never_migrated_says_so(database: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"no tables of the ledger.*Ledger\.migrate"):
+    with pytest.raises(ConfigurationError, match=r"no tables of the ledger.*evergreen prepare"):
         Ledger(database.url).current("fraud")

@@ -100,7 +100,6 @@ def test_ledger_agrees_with_a_model_in_memory(ledger: Ledger, judged: Callable[.
         settings=settings(
             max_examples=20,
             stateful_step_count=12,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

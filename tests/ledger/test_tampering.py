@@ -10,7 +10,7 @@ import pytest
 from evergreen.errors import IntegrityError
 from evergreen.lake.lake import Lake
 from evergreen.ledger.anchor import ANCHOR, read_anchor, write_anchor
-from evergreen.ledger.chain import Finding
+from evergreen.ledger.chain import Anchor, Finding
 from evergreen.ledger.ledger import Ledger
 
 
@@ -76,6 +76,35 @@ def test_anchor_does_not_follow_a_ledger_that_lost_its_tail(anchored: Ledger, da
     with pytest.raises(IntegrityError, match="deployments row 4: missing"):
         write_anchor(anchored, lake)
     assert lake.objects.get(ANCHOR) == before
+
+
+class Overtaken(Ledger):
+    """A ledger whose reader is held up, once, between verifying and writing the anchor."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def verify(self, anchor: Anchor | None) -> list[Finding]:
+        found = super().verify(anchor)
+        if self.meanwhile:
+            now, self.meanwhile = self.meanwhile, None
+            now()
+        return found
+
+
+def test_slower_process_does_not_put_the_anchor_back(
+    anchored: Ledger, database: Any, judged: Callable[..., Any], lake: Lake
+) -> None:
+    def another_process() -> None:
+        anchored.deploy(judged("one").model, actor="bob", reason="meanwhile")
+        write_anchor(anchored, lake)
+
+    slow = Overtaken(database.url)
+    slow.meanwhile = another_process
+    written = write_anchor(slow, lake)
+    assert read_anchor(lake) == anchored.heads()
+    assert written.digest == lake.objects.digest(ANCHOR)
+    database.tamper("DELETE FROM evergreen.deployments WHERE sequence = 5")
+    assert _found(anchored.verify(read_anchor(lake))) == [("deployments", "missing", 5, 5)]
 
 
 def test_rows_written_over_a_lost_tail_do_not_hide_it(

@@ -61,7 +61,7 @@ def test_watch_from_before_a_restart_is_told_to_list_again(local_cluster: LocalC
     local_cluster.restart()
     assert int(own_pods.api.list_namespaced_pod("default").metadata.resource_version) > int(revision)
     stream = watch.Watch().stream(
-        own_pods.api.list_namespaced_pod, "default", resource_version=revision, timeout_seconds=1
+        own_pods.api.list_namespaced_pod, "default", resource_version=revision, timeout_seconds=3
     )
     with pytest.raises(ApiException) as refusal:
         list(stream)

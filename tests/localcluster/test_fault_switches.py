@@ -111,6 +111,25 @@ def test_image_that_cannot_be_pulled_backs_off_until_it_can(pods: Any, cluster: 
     pods.phase("imageless", "Succeeded")
 
 
+def test_deadline_ends_the_wait_for_an_image_and_gives_the_place_back(pods: Any, cluster: LocalCluster) -> None:
+    cluster.faults.image_pull_fails("app=trainer")
+    gpu = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    pods.python("imageless", "print('never')", labels=LABELS, container=gpu, activeDeadlineSeconds=1)
+    pod = pods.phase("imageless", "Failed")
+    assert pod.status.reason == "DeadlineExceeded"
+    assert pod.status.container_statuses[0].state.waiting.reason in ("ErrImagePull", "ImagePullBackOff")
+    pods.python("next", "", container=gpu)
+    pods.phase("next", "Succeeded")
+
+
+def test_deadline_passes_while_the_server_is_away(local_cluster: LocalCluster, own_pods: Any) -> None:
+    local_cluster.faults.image_pull_fails("app=trainer")
+    own_pods.python("imageless", "", labels=LABELS, activeDeadlineSeconds=2)
+    own_pods.waiting("imageless", "ImagePullBackOff")
+    local_cluster.restart()
+    assert own_pods.phase("imageless", "Failed").status.reason == "DeadlineExceeded"
+
+
 def test_deleted_under_the_reader(pods: Any, cluster: LocalCluster) -> None:
     pods.python("victim", SLEEP, labels=LABELS)
     pods.phase("victim", "Running")

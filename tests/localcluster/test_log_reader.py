@@ -30,7 +30,7 @@ def write_log(path: Path, texts: list[bytes], torn: bytes = b"") -> list[bytes]:
     return lines
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     texts=st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"\r")), max_size=30),
     since=st.none() | st.integers(-20, 240),

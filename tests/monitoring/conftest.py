@@ -38,6 +38,8 @@ class World:
     shifts: tuple[date, ...] = ()
     positives_a_day: int = 40
     written: dict[date, pl.DataFrame] = field(default_factory=dict)
+    definitions: dict[str, str] = field(default_factory=dict)
+    """What training sets say of their features' definitions; older ones say nothing."""
 
     def write(self, first: date, last: date) -> None:
         """Features of first..last, as ingestion leaves them, and labels reported the day after the event."""
@@ -85,6 +87,9 @@ class World:
         parts = {name: self._part(first, last) for name, (first, last) in days.items()}
         manifest = {
             "as_of": end_of(as_of_day).isoformat(),
+            "numeric": self.pipeline.features.numeric,
+            "categorical": self.pipeline.features.categorical,
+            **({"definitions": self.definitions} if self.definitions else {}),
             "features": {d.day.isoformat(): d.digest for d in self.lake.table("features", "fraud").days()},
             **{f"{name}_days": [d.isoformat() for d in ends] for name, ends in days.items()},
             "parts": {

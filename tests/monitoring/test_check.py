@@ -12,10 +12,12 @@ import pytest
 from evergreen.artifacts import DriftReport, Model, ObjectRef
 from evergreen.errors import IntegrityError, NotFound
 from evergreen.lake.lake import end_of
-from evergreen.monitoring.check import as_report, check_drift, find_drift, unbroken_from
+from evergreen.monitoring.check import as_report, check_drift, find_drift
+from evergreen.monitoring.history import unbroken_from
 
 AS_OF = date(2026, 10, 26)
 TODAY = date(2026, 10, 28)
+ONE_DAY = timedelta(days=1)
 NO_PAGE = ObjectRef(path="page", digest="0" * 64, size_bytes=0)
 
 
@@ -114,6 +116,58 @@ def test_scores_of_another_version_do_not_count(world: Any) -> None:
     assert not _checked(world, model).drifted
 
 
+def _respecified(world: Any, **features: tuple[str, ...]) -> Any:
+    """The world's pipeline with other features."""
+    spec = world.pipeline
+    return spec.model_copy(update={"features": spec.features.model_copy(update=features)})
+
+
+def test_added_feature_is_listed_as_new_and_the_others_are_judged(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.pipeline = _respecified(world, numeric=(*world.pipeline.features.numeric, "age"))
+    world.shifts = (TODAY,)
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    drifted = {column.column for column in report.columns if column.drifted}
+    assert {"amount", "channel", "model score"} <= drifted
+    assert "age" not in {column.column for column in report.columns}
+    page = world.lake.objects.get(report.report.path).decode()
+    assert "<td>age</td>" in page
+    assert "not judged: the champion never learned from it" in page
+
+
+def test_renamed_feature_makes_no_drift_of_scores_it_had_a_part_in(world: Any) -> None:
+    model = world.champion(AS_OF)
+    others = world.pipeline.features.numeric[1:]
+    world.pipeline = _respecified(world, numeric=("euros", *others))
+    world.write(AS_OF, TODAY)
+    report = check_drift(world.pipeline, model, TODAY, TODAY, world.lake)
+    assert not report.drifted, report.reason
+    assert {"card_sum_1h", "channel"} <= {column.column for column in report.columns}
+    page = world.lake.objects.get(report.report.path).decode()
+    assert "not judged: the champion takes amount, which the features no longer have as it learned it" in page
+
+
+def test_feature_of_another_kind_than_the_champion_learned_is_not_compared(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.write(AS_OF, TODAY)
+    _checked(world, model)
+    numeric, categorical = world.pipeline.features.numeric, world.pipeline.features.categorical
+    world.pipeline = _respecified(world, numeric=numeric[:-1], categorical=(*categorical, numeric[-1]))
+    report = _checked(world, model)
+    assert numeric[-1] not in {column.column for column in report.columns}
+    assert not report.drifted
+
+
+def test_features_all_new_to_the_champion_give_no_verdict_and_say_why(world: Any) -> None:
+    model = world.champion(AS_OF)
+    world.pipeline = _respecified(world, numeric=("euros",), categorical=())
+    world.write(AS_OF, TODAY)
+    report = _checked(world, model)
+    assert not report.drifted
+    assert report.reason == "No verdict: no column can be judged, most often: the champion never learned from it."
+
+
 def test_rows_that_came_after_the_day_are_not_seen(world: Any) -> None:
     model = world.champion(AS_OF)
     world.write(AS_OF, TODAY)
@@ -136,6 +190,39 @@ def test_day_without_features_is_refused_by_name(world: Any) -> None:
     model = world.champion(AS_OF)
     with pytest.raises(NotFound, match="none for 2026-10-28"):
         _checked(world, model)
+
+
+@pytest.fixture
+def reopened(world: Any) -> tuple[Any, Model]:
+    """TODAY was never ingested; on the day after it, what looks back to it is nothing like before."""
+    model, after = world.champion(AS_OF), TODAY + ONE_DAY
+    world.write(TODAY - ONE_DAY, TODAY - ONE_DAY)
+    world.write(after, after + ONE_DAY)
+    short = world.written[after].with_columns(pl.lit(0.0).alias(name) for name in ("card_sum_1h", "card_count_7d"))
+    world.lake.table("features", world.pipeline.pipeline).replace_day(after, short.to_arrow())
+    return world, model
+
+
+def test_day_that_was_never_ingested_is_left_out_and_named(reopened: tuple[Any, Model]) -> None:
+    world, model = reopened
+    first, last = TODAY - ONE_DAY, TODAY + 2 * ONE_DAY
+    report = check_drift(world.pipeline, model, first, last, world.lake)
+    assert report.rows == 3 * world.rows
+    assert not report.drifted, report.reason
+    page = world.lake.objects.get(report.report.path).decode()
+    assert "; without 2026-10-28, which have no clean rows" in page
+
+
+def test_feature_that_looks_over_the_gap_is_judged_on_the_days_on_which_it_does_not(
+    reopened: tuple[Any, Model],
+) -> None:
+    world, model = reopened
+    found = find_drift(world.pipeline, model, TODAY, TODAY + 2 * ONE_DAY, world.lake)
+    assert not found.comparison.drifted, found.reason
+    assert found.current["card_sum_1h"].rows == world.rows
+    assert found.current["card_count_7d"].rows == 2 * world.rows
+    assert "card_sum_1h" in {column.column for column in found.comparison.judged}
+    assert found.comparison.unjudged["card_count_7d"].startswith("looks back 7 days")
 
 
 def test_altered_training_set_is_refused_by_name(world: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 
 from evergreen.artifacts import DriftReport, Model, ObjectRef, Receipt, RetrainDecision
@@ -196,6 +197,53 @@ def test_too_few_positive_labels_hold(ready: tuple[Any, Model, date]) -> None:
     assert "95 positive labels of mature days the champion never saw are known, of 100 wanted" in decision.reason
 
 
+def _decided_over(world: Any, model: Model, first: date, last: date, ledger: Decisions) -> RetrainDecision:
+    """The decision on a report about all of first..last."""
+    world.write(AS_OF, last)
+    report = as_report(find_drift(world.pipeline, model, first, last, world.lake), PAGE)
+    return govern(world.pipeline, last, report, model, ledger, world.lake, now=NOW)
+
+
+def test_window_longer_than_the_learning_lag_asks_for_a_retrain_too(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    ledger = MemoryLedger()
+    for last in days_between(day, day + timedelta(days=3)):
+        _decided_over(world, model, last - timedelta(days=19), last, ledger)
+    assert not any(decision.brakes["already_trained"] for decision in ledger.recorded)
+    assert [decision.retrain for decision in ledger.recorded].count(True) == 1
+
+
+def test_too_few_rows_after_the_days_learned_from_are_said_as_such(ready: tuple[Any, Model, date]) -> None:
+    world, model, _ = ready
+    spec = world.pipeline
+    world.pipeline = spec.model_copy(update={"monitoring": spec.monitoring.model_copy(update={"min_rows": 25_000})})
+    last = SHIFT + timedelta(days=3)
+    decision = _decided_over(world, model, last - timedelta(days=13), last, MemoryLedger())
+    assert decision.signals["feature_drift"]
+    assert decision.brakes["already_trained"]
+    assert "the days after 2026-10-19 hold too little to tell whether the champion knows such days" in decision.reason
+
+
+def test_served_scores_that_drift_are_not_called_known_when_a_feature_was_renamed(
+    ready: tuple[Any, Model, date],
+) -> None:
+    world, model, day = ready
+    world.shifts, features = (), world.pipeline.features
+    renamed = features.model_copy(update={"numeric": ("euros", *features.numeric[1:])})
+    world.pipeline = world.pipeline.model_copy(update={"features": renamed})
+    world.write(AS_OF, day)
+    served = (
+        world.written[day]
+        .select("event_time", "known_at")
+        .with_columns(version=pl.lit(model.version), score=pl.lit(0.875, pl.Float32))
+    )
+    world.lake.table("predictions", "fraud").replace_day(day, served.to_arrow())
+    decision = _decided(world, model, day, MemoryLedger())
+    assert decision.signals == {"feature_drift": False, "score_drift": True}
+    assert decision.brakes["already_trained"]
+    assert "hold too little to tell whether the champion knows such days" in decision.reason
+
+
 def test_labels_reported_after_the_day_do_not_count(ready: tuple[Any, Model, date]) -> None:
     world, model, day = ready
     world.write(AS_OF, day)
@@ -215,6 +263,19 @@ def test_spent_budget_holds_and_other_months_and_tasks_do_not_count(ready: tuple
     decision = _decided(world, model, day, MemoryLedger())
     assert _held(decision) == {"gpu_budget"}
     assert "took 12.00 of 20 hours and the next may take 9.00" in decision.reason
+
+
+def test_trials_of_a_search_spend_the_budget_and_count_towards_the_next_run(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    for trial in range(3):
+        _paid(world.lake, date(2026, 10, 12), 3.0, task=f"try_round_1.{trial}")
+    _paid(world.lake, date(2026, 10, 12), 2.0)
+    _paid(world.lake, date(2026, 11, 2), 8.0, task="try_round_2.0")
+    assert _decided(world, model, day, MemoryLedger()).retrain
+    _paid(world.lake, date(2026, 11, 2), 2.0)
+    decision = _decided(world, model, day, MemoryLedger())
+    assert _held(decision) == {"gpu_budget"}
+    assert "took 10.00 of 20 hours and the next may take 11.00" in decision.reason
 
 
 def test_budget_is_never_exceeded(ready: tuple[Any, Model, date]) -> None:

@@ -121,6 +121,16 @@ CASES = {
         Cause.IMAGE,
         "the image trainer:1 cannot be pulled",
     ),
+    "registry overloaded": (
+        Facts(name="p", pod=_pod(), events=[_event("Failed", 'Failed to pull image "trainer:1": 503 Unavailable')]),
+        Cause.REGISTRY,
+        "the image trainer:1 cannot be pulled",
+    ),
+    "registry away": (
+        Facts(name="p", pod=_pod(), events=[_event("Failed", "Failed to pull image: dial tcp: connection refused")]),
+        Cause.REGISTRY,
+        "cannot be pulled. Failed to pull image: dial tcp: connection refused.",
+    ),
     "secret absent": (
         Facts(name="p", pod=_pod(), events=[_event("Failed", 'Error: secret "db" not found')]),
         Cause.CONTAINER,
@@ -218,6 +228,13 @@ def test_cause_is_named_from_what_is_left_of_the_pod(name: str) -> None:
 def test_cause_decides_the_action(action: Action, causes: set[Cause]) -> None:
     seen = {diagnose(facts).cause: diagnose(facts).action for facts, _, _ in CASES.values()}
     assert {cause for cause, chosen in seen.items() if chosen is action} >= causes
+
+
+def test_number_in_the_name_of_an_image_tells_nothing_of_its_registry() -> None:
+    event = _event("Failed", 'Failed to pull image "trainer:503": not found')
+    pod = _pod()
+    pod["spec"]["containers"][0]["image"] = "trainer:503"
+    assert diagnose(Facts(name="p", pod=pod, events=[event])).cause is Cause.IMAGE
 
 
 def test_pod_that_recovered_from_a_slow_image_is_judged_by_its_end() -> None:

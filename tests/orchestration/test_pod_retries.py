@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from airflow.sdk import RetryAction, RetryDecision
 
-from evergreen.errors import LakeUnavailable, NotFound
+from evergreen.errors import ConfigurationError, EvergreenError, LakeUnavailable, NotFound
 from evergreen.lake.lake import Lake
-from evergreen.orchestration.pod_diagnosis import Action, Cause
+from evergreen.orchestration.pod_diagnosis import Action, Cause, Diagnosis
 from evergreen.orchestration.pod_failures import failures_since
 from evergreen.orchestration.pod_retries import HALVINGS, ORDINARY, RESUMES, RETRIES, PodRetries, spent_before
 
@@ -48,7 +48,9 @@ def _context(try_number: int, end: str = "crash", max_tries: int = RETRIES) -> d
     }
     client = SimpleNamespace(list_namespaced_event=lambda *a, **k: SimpleNamespace(items=[]))
     seen = _Seen(pod)
-    operator = SimpleNamespace(remote_pod=seen, pod=seen, client=client, namespace="default", retries=RETRIES)
+    operator = SimpleNamespace(
+        remote_pod=seen, pod=seen, client=client, namespace="default", retries=RETRIES, _killed=False
+    )
     instance = SimpleNamespace(
         dag_id="fraud.train_model",
         run_id="r",
@@ -113,13 +115,34 @@ def test_resuming_does_not_wait_long(fail: Fail) -> None:
     assert (fail("evicted").retry_delay or timedelta(hours=1)) <= timedelta(seconds=10)
 
 
-def test_lake_that_is_away_lets_every_earlier_try_count(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [LakeUnavailable, ConfigurationError])
+def test_lake_that_is_away_or_refuses_lets_every_earlier_try_count(
+    fail: Fail, monkeypatch: pytest.MonkeyPatch, kind: type[EvergreenError]
+) -> None:
     def away(*_: object) -> None:
-        raise LakeUnavailable("Lake", found="no answer", wanted="its objects", remedy="Wait.")
+        raise kind("Lake", found="no answer", wanted="its objects", remedy="Wait.")
 
-    monkeypatch.setattr("evergreen.orchestration.pod_retries.failures_since", away)
+    for name in ("failures_since", "record_failure"):
+        monkeypatch.setattr(f"evergreen.orchestration.pod_retries.{name}", away)
     actions = [fail("crash").action for _ in range(ORDINARY + 1)]
     assert actions == [*[RetryAction.RETRY] * ORDINARY, RetryAction.FAIL]
+    with pytest.raises(kind):  # rather than halve a micro-batch that nobody knows to be too large
+        spent_before(_context(2))
+
+
+def test_worker_that_is_asked_to_stop_costs_no_retry(fail: Fail, lake: Lake) -> None:
+    context = _context(1)
+    context["task"]._killed = True
+    error = NotFound("Receipt", found="nothing", wanted="a receipt", remedy="Clear the task.")
+    assert PodRetries().evaluate(error, 1, RETRIES, context).action is RetryAction.RETRY
+    [failure] = failures_since(lake, _context(2), 1)
+    assert (failure.cause, failure.action) == (Cause.DELETED, Action.RESUME)
+
+
+def test_registry_that_is_away_is_given_time(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Diagnosis(cause=Cause.REGISTRY, sentence="503.", remedy="Wait.")
+    monkeypatch.setattr("evergreen.orchestration.pod_retries.diagnose", lambda _: told)
+    assert fail("crash").retry_delay == timedelta(minutes=1)
 
 
 def test_error_of_ours_speaks_for_itself(fail: Fail) -> None:

@@ -50,6 +50,14 @@ def test_pod_is_cared_for_until_its_task_has_failed(fraud: Pipeline) -> None:
     assert operator.on_failure_callback in (delete_pods, [delete_pods])
 
 
+@pytest.mark.parametrize(("step", "own"), [("train", True), ("try", True), ("evaluate", False)])
+def test_another_framework_trains_and_tries_but_does_not_evaluate(fraud: Pipeline, step: str, own: bool) -> None:
+    command, image = ("python", "-m", "own"), "example.com/own:1"
+    training = fraud.training.model_copy(update={"command": command, "image": image})
+    operator = pod_step(fraud.model_copy(update={"training": training}), step, inputs=[])
+    assert (operator.cmds == [*command, step], operator.image == image) == (own, own)
+
+
 def test_missing_kubeconfig_spoils_no_failure_callback(
     fraud: Pipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

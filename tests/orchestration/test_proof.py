@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from evergreen.artifacts import Model, Receipt
+from evergreen.errors import NotFound
 from evergreen.lake.lake import Lake
 from evergreen.lake.outputs import objects_of
 from evergreen.lake.receipts import write_receipt
@@ -33,7 +34,7 @@ def context(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         xcom_pull=lambda task_ids, key: pushed[key],
     )
     pod = SimpleNamespace(metadata=SimpleNamespace(labels={"try_number": "2"}))
-    return {"ti": instance, "task": SimpleNamespace(pod=pod)}
+    return {"ti": instance, "task": SimpleNamespace(pod=pod, _killed=False)}
 
 
 @pytest.fixture
@@ -70,6 +71,12 @@ def test_pod_with_its_receipt_is_accepted_and_its_result_read(
 
 def test_pod_that_left_no_receipt_fails_at_once(lake: Lake, context: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException, match="proof that the task finished its work"):
+        require_pod_receipt(context)
+
+
+def test_pod_that_a_stopped_worker_took_along_may_be_tried_again(lake: Lake, context: dict[str, Any]) -> None:
+    context["task"]._killed = True
+    with pytest.raises(NotFound):
         require_pod_receipt(context)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.serialization.decoders import decode_timetable
+from airflow.serialization.encoders import encode_timetable
+from airflow.timetables import trigger
+from airflow.timetables.base import TimeRestriction
 
-from evergreen.orchestration.schedule import resolve_day
+from evergreen.orchestration.schedule import NIGHTLY, resolve_day
 
 TODAY = datetime.now(UTC).date()
 
@@ -41,3 +46,14 @@ def test_disagreement_fails_at_once() -> None:
 def test_unfinished_day_is_refused(ahead: int) -> None:
     with pytest.raises(AirflowFailException, match="has not ended"):
         resolve_day(_context(day=(TODAY + timedelta(days=ahead)).isoformat()))
+
+
+@pytest.mark.parametrize("hour", [0, 2, 12])
+def test_first_start_waits_for_the_next_midnight(hour: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 11, 22, hour, 17, tzinfo=UTC)
+    monkeypatch.setattr(trigger, "utcnow", lambda: now)
+    scheduled = decode_timetable(json.loads(json.dumps(encode_timetable(NIGHTLY))))
+    never = TimeRestriction(earliest=None, latest=None, catchup=False)
+    first = scheduled.next_dagrun_info_v2(last_dagrun_info=None, restriction=never)
+    assert first is not None
+    assert (first.run_after, first.partition_key) == (datetime(2026, 11, 23, tzinfo=UTC), "2026-11-22")

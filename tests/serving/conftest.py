@@ -82,6 +82,8 @@ def config() -> ServingConfig:
     return ServingConfig(
         max_body_bytes=20_000,
         max_rows=30,
+        max_requests=25,
+        body_seconds=1.0,
         model_poll_seconds=0.05,
         history_poll_seconds=0.05,
         retry_seconds=0.2,

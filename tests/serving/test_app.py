@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +16,9 @@ import polars as pl
 import pytest
 
 from evergreen.artifacts import Model
+from evergreen.lake.deployments import current_path
 from evergreen.lake.lake import Lake
+from evergreen.serving.predictor import Predictions, Predictor
 
 PREDICT = "/v1/fraud/predict"
 Run = Callable[..., None]
@@ -155,6 +159,66 @@ def test_too_many_rows_or_bytes_are_too_large(
     in_process(scenario)
 
 
+def test_requests_beyond_the_limit_are_refused_unread(
+    in_process: Run, publish: Callable[..., Model], transactions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish()
+    enough, read, predict = threading.Event(), [], Predictor.predict
+
+    def slowly(self: Predictor, body: bytes, now: datetime) -> Predictions:
+        enough.wait(20)
+        return predict(self, body, now)
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(True)
+        yield json.dumps(transactions()[0]).encode()
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        monkeypatch.setattr(Predictor, "predict", slowly)
+        answers: list[httpx.Response] = []
+
+        async def one() -> None:
+            answers.append(await client.post(PREDICT, content=body()))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(28):
+                group.start_soon(one)
+            with anyio.move_on_after(5):
+                while len(answers) < 3:
+                    await anyio.sleep(0.02)
+            enough.set()
+        assert [answer.status_code for answer in answers] == [503] * 3 + [200] * 25
+        assert answers[0].headers["retry-after"] == "1"
+        assert "fewer than 25" in answers[0].json()["error"]["wanted"]
+        assert len(read) == 25
+        assert (await client.post(PREDICT, json=transactions()[0])).status_code == 200
+
+    in_process(scenario)
+
+
+def test_a_body_that_does_not_come_gives_its_place_back(
+    in_process: Run, publish: Callable[..., Model], transactions: Any
+) -> None:
+    publish()
+
+    async def silence() -> AsyncIterator[bytes]:
+        yield b"{"
+        await anyio.sleep(60)
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        async def one() -> None:
+            answer = await client.post(PREDICT, content=silence())
+            assert answer.status_code == HTTPStatus.REQUEST_TIMEOUT
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for _ in range(25):
+                    group.start_soon(one)
+        assert (await client.post(PREDICT, json=transactions()[0])).status_code == 200
+
+    in_process(scenario)
+
+
 def test_a_token_is_asked_for_when_there_is_one(
     in_process: Run, publish: Callable[..., Model], transactions: Any
 ) -> None:
@@ -208,6 +272,37 @@ def test_current_json_that_is_no_deployment_changes_nothing(
         state = await until(client, lambda state: bool(state["errors"]))
         assert state["version"] == model.version
         assert "current.json" in state["errors"][0]
+
+    in_process(scenario)
+
+
+def test_an_error_of_reading_the_lake_goes_with_it(in_process: Run, publish: Callable[..., Model], lake: Lake) -> None:
+    publish()
+    sound = lake.objects.get(current_path("fraud"))
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        lake.objects.put(current_path("fraud"), b"{}")
+        await until(client, lambda state: bool(state["errors"]))
+        lake.objects.put(current_path("fraud"), sound)
+        state = await until(client, lambda state: not state["errors"])
+        assert state["ready"]
+
+    in_process(scenario)
+
+
+def test_after_an_error_of_reading_the_lake_there_is_no_model_yet_again(
+    in_process: Run, transactions: Any, lake: Lake
+) -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        lake.objects.put(current_path("fraud"), b"{}")
+        await until(client, lambda state: bool(state["errors"]))
+        answer = await client.post(PREDICT, json=transactions()[0])
+        assert "current.json" in answer.json()["error"]["found"]
+        lake.objects.delete(current_path("fraud"))
+        await until(client, lambda state: not state["errors"])
+        answer = await client.post(PREDICT, json=transactions()[0])
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert answer.json()["error"]["found"] == "no model yet"
 
     in_process(scenario)
 

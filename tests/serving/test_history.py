@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from evergreen.errors import LakeUnavailable
 from evergreen.lake.lake import Lake, start_of
 from evergreen.lake.published_days import publish_days
 from evergreen.pipeline import Pipeline
+from evergreen.serving import history as history_module
 from evergreen.serving.history import History
-from evergreen.serving.key_index import SortedHashes, find_unsorted, narrowest
+from evergreen.serving.key_index import Hashes, Positions, SortedHashes, find_unsorted, narrowest
 
 DAY = date(2026, 11, 2)
 TIME = pl.Datetime("us", "UTC")
@@ -76,6 +79,31 @@ def test_served_events_are_remembered_before_and_after_they_get_an_index(history
             history.refresh()
     new = events(1, start=start_of(DAY + timedelta(1)), prefix="new", cards=1)
     assert ids(history.related(new)) == ids(pl.concat([served, new]))
+
+
+def test_served_events_get_an_index_while_the_lake_is_away(
+    history: History, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.refresh()
+    served, passed_over = events(60, start=start_of(DAY), cards=1), []
+
+    def away(*_: Any) -> Any:
+        raise LakeUnavailable("The lake", found="no answer", wanted="an answer", remedy="Wait.")
+
+    def watched(hashes: Hashes, wanted: Hashes) -> Positions:
+        passed_over.append(len(hashes))
+        return find_unsorted(hashes, wanted)
+
+    for name in ("get", "put", "list"):
+        monkeypatch.setattr(type(lake.objects), name, away)
+    monkeypatch.setattr(history_module, "find_unsorted", watched)
+    for n in range(60):
+        history.add(served[n : n + 1])
+        with pytest.raises(LakeUnavailable):
+            history.refresh()
+    new = events(1, start=start_of(DAY + timedelta(1)), prefix="new", cards=1)
+    assert ids(history.related(new)) == ids(pl.concat([served, new]))
+    assert max(passed_over) <= 21
 
 
 def test_an_event_is_counted_once_however_often_it_comes(history: History, lake: Lake) -> None:

@@ -106,7 +106,11 @@ def test_text_that_cleaning_empties_is_missing(fraud: Pipeline) -> None:
     assert (refused.field, refused.row, refused.status) == ("mcc", 1, 422)
 
 
-@pytest.mark.parametrize("sent", [b"", b"{", b"\xff\xfe", b'{"rows": [{"card_id": "\\ud800"}]}'])
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"{", b"\xff\xfe", b'{"rows": [{"card_id": "\\ud800"}]}', b'{"a":' * 100_000],
+    ids=["empty", "torn", "no UTF-8", "half a character", "nested too deeply"],
+)
 def test_what_is_not_json_is_a_bad_request(decoder: RowDecoder, sent: bytes) -> None:
     assert refusal(decoder, sent).status == HTTPStatus.BAD_REQUEST
 

@@ -90,6 +90,19 @@ def test_reused_pid_is_not_taken_for_the_old_process(home: Home) -> None:
     assert find_process(describe_process(psutil.Process())) is not None
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="without /proc a start is known by the clock alone")
+def test_process_is_found_again_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = json.loads(json.dumps(describe_process(psutil.Process())))
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+    assert find_process(described) is not None
+    assert find_process(described | {"pid": 1}) is None
+
+
+def test_process_that_an_earlier_release_described_is_found() -> None:
+    assert find_process({"pid": os.getpid(), "started": psutil.Process().create_time()}) is not None
+
+
 def test_a_part_ends_with_all_it_started() -> None:
     parent = _spawn(FAMILY)
     deadline = time.monotonic() + 20

@@ -1,6 +1,6 @@
 """Run in .venv-xla: trains one network on the CPU and on an XLA device, which a TPU is or the CPU stands in for.
 
-Prints JSON: the kind of device, and how far apart the weights end, name by name.
+Prints JSON: the kind of device; how far apart the weights end, name by name; the error of a tensor too large for it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from evergreen.errors import OutOfMemory
 from evergreen.pipeline import Training
 from evergreen.training.dataset import Examples
-from evergreen.training.devices import choose_device
+from evergreen.training.devices import choose_device, memory_errors
 from evergreen.training.encoders import Encoded, fit_encoders
 from evergreen.training.interruption import Interruption
 from evergreen.training.loop import Fit
@@ -38,9 +39,6 @@ class Nowhere:
     def resume(self, state: TrainingState) -> bool:
         return False
 
-    def clear(self) -> None:
-        pass
-
 
 def main(path: Path) -> None:
     frame = pl.read_parquet(path)
@@ -59,6 +57,7 @@ def main(path: Path) -> None:
         "device": device.type,
         "apart": {name: distance(here[name], there[name]) for name in here},
         "learned": {name: distance(here[name], before[name]) for name in before},
+        "too large": told(device),
     }
     print(json.dumps(said))  # noqa: T201
 
@@ -79,6 +78,15 @@ def trained(network: TabularNetwork, encoded: Encoded, device: torch.device) -> 
         interruption=Interruption(),
     ).run()
     return {name: weight.cpu() for name, weight in state.average.items()}
+
+
+def told(device: torch.device) -> str:
+    """The error of a tensor that no machine has room for."""
+    try:
+        with memory_errors(batch_rows=64):
+            return f"the last is {torch.ones(1 << 50, device=device).cumsum(0)[-1].item()}"
+    except OutOfMemory as error:
+        return str(error)
 
 
 def distance(one: Tensor, other: Tensor) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,43 @@ from evergreen.training.scorer import Signature, categorical_matrix, numeric_mat
 
 CALIBRATION = Calibration(slope=0.8, intercept=-1.5)
 BLEND = Blend(networks=1.0, trees=0.0, calibration=CALIBRATION)
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import numpy as np
+import polars as pl
+import torch
+from evergreen.training.blend import Blend
+from evergreen.training.calibration import Calibration
+from evergreen.training.dataset import Examples
+from evergreen.training.encoders import fit_encoders
+from evergreen.training.export import build_graph, require_equal
+from evergreen.training.loop import score
+from evergreen.training.network import TabularNetwork
+from evergreen.training.rows import Rows
+from evergreen.training.scorer import Signature
+
+torch.set_num_threads(1)
+random, rows = np.random.default_rng(0), int(sys.argv[1])
+signature = Signature(numeric=tuple(f"n{i}" for i in range(12)), categorical=("c",))
+examples = Examples(
+    numeric=random.normal(size=(rows, 12)).astype(np.float32),
+    categorical=pl.DataFrame({"c": random.integers(0, 20, rows).astype(str)}),
+    labels=(random.random(rows) < 0.1).astype(np.float32),
+)
+encoders, _ = fit_encoders(examples.take(np.arange(4000)))
+network = TabularNetwork(encoders, hidden=(8,), dropout=0.0)
+blend = Blend(networks=1.0, trees=0.0, calibration=Calibration(slope=1.0, intercept=0.0))
+graph = build_graph([network], None, encoders, blend, signature)
+wanted = blend.probability([score(network, Rows.on(torch.device("cpu"), encoders.encode(examples)), 1024)], None)
+with TemporaryDirectory() as folder:
+    path = Path(folder) / "model.onnx"
+    path.write_bytes(graph.SerializeToString())
+    require_equal(path, examples, signature, wanted, threads=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+"""Checks the graph of an untrained network on so many rows; says the peak of the process in KiB."""
 SIGNATURES = {
     "both": Signature(numeric=("amount", "card_since_last"), categorical=("channel", "merchant_id")),
     "numbers only": Signature(numeric=("amount", "card_since_last", "hour"), categorical=()),
@@ -106,7 +145,32 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path, make_rows: Callable[...
     path.write_bytes(build_graph([_network(encoders)], None, encoders, BLEND, signature).SerializeToString())
     wanted = np.full(frame.height, 0.5)
     with pytest.raises(EvergreenError, match="away from the model's"):
-        require_equal(path, {"numeric": numeric_matrix(frame, signature.numeric)}, wanted, threads=1)
+        require_equal(path, _examples(frame, signature), signature, wanted, threads=1)
+
+
+@pytest.mark.parametrize("row", [0, 8191, 8192, 8199])
+@pytest.mark.parametrize("wrong", [0.5, np.nan])
+def test_every_slice_of_the_rows_counts(
+    tmp_path: Path, make_rows: Callable[..., pl.DataFrame], row: int, wrong: float
+) -> None:
+    signature = SIGNATURES["numbers only"]
+    examples = _examples(make_rows(8200), signature)
+    encoders, encoded = fit_encoders(examples)
+    network, path = _network(encoders), tmp_path / "model.onnx"
+    path.write_bytes(build_graph([network], None, encoders, BLEND, signature).SerializeToString())
+    wanted = CALIBRATION.probability(score(network, Rows.on(torch.device("cpu"), encoded)))
+    require_equal(path, examples, signature, wanted, threads=1)
+    wanted[row] = wrong
+    with pytest.raises(EvergreenError, match="away from the model's"):
+        require_equal(path, examples, signature, wanted, threads=1)
+
+
+def test_eight_times_the_rows_are_checked_in_the_same_memory() -> None:
+    peaks = []
+    for rows in (8192, 8 * 8192):
+        done = subprocess.run([sys.executable, "-c", MEMORY, str(rows)], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] < 1.25 * peaks[0], f"peaks of {peaks} KiB"
 
 
 def test_the_same_network_gives_the_same_bytes(make_rows: Callable[..., pl.DataFrame]) -> None:

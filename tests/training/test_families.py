@@ -18,6 +18,7 @@ from evergreen.artifacts import Model, TrainingSet
 from evergreen.errors import DataError, TemporaryError
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline, Training
+from evergreen.training.checkpoint_folder import clear_checkpoints
 from evergreen.training.model_files import read_manifest
 from evergreen.training.ranking import average_precision
 from evergreen.training.scorer import Scorer
@@ -30,9 +31,12 @@ FAMILIES = ("network", "trees", "blend")
 MEMBERS = {"network": {"weights.safetensors"}, "trees": {"trees.txt"}, "blend": {"weights.safetensors", "trees.txt"}}
 
 
-def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path) -> Model:
+def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path, **options: object) -> Model:
+    """As the step does: no checkpoint outlives the model's proof."""
     work.mkdir(parents=True)
-    return train(pipeline, training_set, lake, work=work)
+    model = train(pipeline, training_set, lake, work=work, **options)  # type: ignore[arg-type]
+    clear_checkpoints(lake, model)
+    return model
 
 
 def _of(pipeline: Pipeline, family: str, **training: object) -> Pipeline:
@@ -96,13 +100,11 @@ def test_sigterm_ends_the_growing_of_trees(
         if result.epoch == pipeline.training.max_epochs:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    (tmp_path / "ended").mkdir()
     with pytest.raises(TemporaryError, match="resumes"):
-        train(pipeline, training_set, lake, work=tmp_path / "ended", on_progress=terminate)
+        _train(pipeline, training_set, lake, tmp_path / "ended", on_progress=terminate)
     seen: list[int] = []
-    (tmp_path / "resumed").mkdir()
-    resumed = train(
-        pipeline, training_set, lake, work=tmp_path / "resumed", on_progress=lambda result: seen.append(result.epoch)
+    resumed = _train(
+        pipeline, training_set, lake, tmp_path / "resumed", on_progress=lambda result: seen.append(result.epoch)
     )
     assert (resumed, seen) == (whole, [])  # the network was done; only trees were grown again
     assert lake.objects.list("checkpoints") == []

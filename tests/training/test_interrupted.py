@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load
 
+from evergreen import provenance
 from evergreen.artifacts import Model, TrainingSet
 from evergreen.errors import ConfigurationError, OutOfMemory, TemporaryError
 from evergreen.lake.lake import Lake
+from evergreen.lake.objects import LocalObjects
 from evergreen.pipeline import Pipeline
 from evergreen.training import loop, shards
+from evergreen.training.checkpoint_folder import clear_checkpoints
 from evergreen.training.state import EpochResult, TrainingState
 from evergreen.training.train import train
 
@@ -28,8 +31,11 @@ def training_set(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., Tr
 
 
 def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path, **options: object) -> Model:
+    """As the step does: no checkpoint outlives the model's proof."""
     work.mkdir(parents=True)
-    return train(pipeline, training_set, lake, work=work, **options)  # type: ignore[arg-type]
+    model = train(pipeline, training_set, lake, work=work, **options)  # type: ignore[arg-type]
+    clear_checkpoints(lake, model)
+    return model
 
 
 def _changed(pipeline: Pipeline, **training: object) -> Pipeline:
@@ -133,7 +139,76 @@ def test_a_checkpoint_of_another_architecture_is_passed_over(
     assert len({Path(path).parent for path in folders}) == 2
     lake.objects.put(folders[0], lake.objects.get(folders[1]))
     assert _train(tiny, training_set, lake, tmp_path / "resumed") == whole
-    assert "is of another architecture; passing it over" in caplog.text
+    assert "is of another architecture or other code; passing it over" in caplog.text
+
+
+@pytest.fixture
+def edit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Makes this process one of other sources, as the image of a retry may have."""
+
+    def edit() -> None:
+        (tmp_path / "evergreen").mkdir()
+        monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "evergreen")
+        provenance.code_digest.cache_clear()
+
+    yield edit
+    provenance.code_digest.cache_clear()
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_checkpoint_of_other_code_is_passed_over_and_cleared(
+    lake: Lake,
+    tiny: Pipeline,
+    training_set: TrainingSet,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    edit_code: Callable[[], None],
+    epoch: int,
+) -> None:
+    whole = _train(tiny, training_set, lake, tmp_path / "whole")
+
+    def stop(result: EpochResult) -> None:
+        if result.epoch == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TemporaryError):
+        _train(tiny, training_set, lake, tmp_path / "ended", on_progress=stop)
+    edit_code()
+    seen: list[int] = []
+    assert _train(tiny, training_set, lake, tmp_path / "again", on_progress=lambda r: seen.append(r.epoch)) == whole
+    assert seen == [1, 2, 3, 4, 5]
+    assert "is of another architecture or other code; passing it over" in caplog.text
+    assert lake.objects.list("checkpoints") == []
+
+
+def test_a_checkpoint_removed_since_it_was_listed_is_passed_over_for_the_one_before(
+    lake: Lake,
+    tiny: Pipeline,
+    training_set: TrainingSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = _train(tiny, training_set, lake, tmp_path / "whole")
+
+    def stop(result: EpochResult) -> None:
+        if result.epoch == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TemporaryError):
+        _train(tiny, training_set, lake, tmp_path / "ended", on_progress=stop)
+    older, newest = lake.objects.list("checkpoints")
+    list_paths = LocalObjects.list
+
+    def removed_meanwhile(objects: LocalObjects, prefix: str) -> list[str]:
+        paths = list_paths(objects, prefix)
+        objects.delete(newest)
+        return paths
+
+    monkeypatch.setattr(LocalObjects, "list", removed_meanwhile)
+    caplog.set_level(logging.INFO)
+    assert _train(tiny, training_set, lake, tmp_path / "resumed") == whole
+    assert f"resumed after epoch 2 from {older}" in caplog.text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

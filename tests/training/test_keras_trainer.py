@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
+from onnx import numpy_helper
 
-from evergreen.artifacts import Model, Receipt, TrainingSet
+from evergreen.artifacts import Artifact, Configuration, Model, Receipt, TrainingSet, Trial
 from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.gate import decide
 from evergreen.lake.lake import Lake
@@ -34,28 +38,48 @@ def keras_python() -> str:
 @pytest.fixture
 def training_set(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., TrainingSet]) -> TrainingSet:
     """A small training set, and the spec beside it as the training task leaves it."""
-    lake.objects.put("specs/tiny.json", tiny.model_dump_json().encode())
+    _specify(lake, tiny)
     return make_training_set(lake, tiny)
 
 
-def _train(python: str, lake: Lake, training_set: TrainingSet, run: str) -> subprocess.CompletedProcess[str]:
-    upstream = Receipt(
+def _specify(lake: Lake, pipeline: Pipeline) -> None:
+    lake.objects.put("specs/tiny.json", pipeline.model_dump_json().encode())
+
+
+def _train(
+    python: str,
+    lake: Lake,
+    training_set: TrainingSet,
+    run: str,
+    *options: str,
+    step: str = "train",
+    fresh: bool = True,
+    include: Path = INCLUDE,
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
+    inputs = _prove(lake, "build_training_set", training_set)
+    command = [python, "-m", "keras_trainer", step, "--pipeline", "specs/tiny.json", "--run", run]
+    command += ["--task", "train", "--attempt", "1", "--inputs", inputs, "--fresh", str(fresh), *options]
+    environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(include)} | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _prove(lake: Lake, task: str, artifact: Artifact) -> str:
+    """Path of the receipt of an upstream task."""
+    receipt = Receipt(
         pipeline="fraud",
         run="r",
-        task="build_training_set",
+        task=task,
         attempt=1,
         inputs={},
-        result={"TrainingSet": training_set.model_dump(mode="json")},
+        result={type(artifact).__name__: artifact.model_dump(mode="json")},
         spec_digest="0",
         code_version="0",
         started_at=datetime(2026, 11, 1, tzinfo=UTC),
         seconds=0,
         peak_memory_bytes=0,
     )
-    command = [python, "-m", "keras_trainer", "train", "--pipeline", "specs/tiny.json", "--run", run]
-    command += ["--task", "train", "--attempt", "1", "--inputs", write_receipt(lake, upstream), "--fresh", "True"]
-    environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(INCLUDE)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return write_receipt(lake, receipt)
 
 
 def test_model_of_keras_passes_the_same_gate_and_serves(
@@ -64,7 +88,8 @@ def test_model_of_keras_passes_the_same_gate_and_serves(
     done = _train(keras_python, lake, training_set, "one")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch 1 of 5" in done.stdout
-    model = Model.model_validate(require_receipt(lake, "fraud", "one", "train", 1).result["Model"])
+    model = _model(lake, "one")
+    assert json.loads(lake.objects.get(f"{model.uri}/config.json"))["device"] == "cpu"
     evaluation = evaluate(tiny, model, training_set, lake)
     gate = tiny.gate.model_copy(update={"minimum": {"roc_auc": 0.6}, "min_positives": 5})
     assert decide(tiny.model_copy(update={"gate": gate}), evaluation).approved
@@ -72,6 +97,35 @@ def test_model_of_keras_passes_the_same_gate_and_serves(
     scores = Scorer.load(lake, model.uri, model.digest).score(rows)
     assert scores.shape == (50,)
     assert np.isfinite(scores).all()
+
+
+def test_what_training_never_saw_meets_no_weight_that_was_never_trained(
+    keras_python: str,
+    lake: Lake,
+    tiny: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    make_rows: Callable[..., pl.DataFrame],
+) -> None:
+    """In training no amount is missing, `foreign` always is, every hour is the same, and channels are two."""
+    _specify(lake, tiny)
+    odd = {"foreign": pl.lit(None, pl.Float64), "hour": pl.lit(12.1)}
+    rows = make_rows(3000).with_columns(**odd)
+    done = _train(keras_python, lake, make_training_set(lake, tiny, train=rows), "one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    model = _model(lake, "one")
+    scorer, usual = Scorer.load(lake, model.uri, model.digest), make_rows(50, seed=3).with_columns(**odd)
+    median = float(np.median(rows["amount"].cast(pl.Float32).to_numpy()))
+    for unseen, same in (
+        (pl.lit(None, pl.Float64).alias("amount"), pl.lit(median).alias("amount")),
+        (pl.lit(1.0).alias("foreign"), odd["foreign"].alias("foreign")),
+        (pl.lit(3.0).alias("hour"), odd["hour"].alias("hour")),
+    ):
+        scores = [scorer.score(usual.with_columns(change)) for change in (unseen, same)]
+        np.testing.assert_allclose(*scores, rtol=1e-5)
+    assert not np.allclose(*(scorer.score(make_rows(50, seed=3).with_columns(channel=pl.lit(c))) for c in ("", "chip")))
+    graph = onnx.load_from_string(lake.objects.get(f"{model.uri}/model.onnx")).graph
+    (channel,) = [table for t in graph.initializer if (table := numpy_helper.to_array(t)).shape == (3, 8)]
+    assert (np.abs(channel) > 0).any(axis=1).tolist() == [False, True, True]
 
 
 def test_same_inputs_and_seed_give_the_same_version(keras_python: str, lake: Lake, training_set: TrainingSet) -> None:
@@ -90,8 +144,127 @@ def test_one_class_only_is_bad_data(
     make_training_set: Callable[..., TrainingSet],
     make_rows: Callable[..., pl.DataFrame],
 ) -> None:
-    lake.objects.put("specs/tiny.json", tiny.model_dump_json().encode())
+    _specify(lake, tiny)
     clean = make_rows(300).with_columns(label=pl.lit(0, pl.Int8))
     done = _train(keras_python, lake, make_training_set(lake, tiny, train=clean), "one")
     assert done.returncode == 65
     assert "Labels of the train part" in done.stdout
+
+
+FEATURES = {
+    "numbers only": (("amount", "card_since_last"), ()),
+    "numbers and many levels": (("amount",), ("merchant_id",)),
+    "one category": ((), ("channel",)),
+    "many levels only": ((), ("merchant_id",)),
+}
+
+
+@pytest.mark.parametrize(("numeric", "categorical"), FEATURES.values(), ids=FEATURES.keys())
+def test_features_of_one_kind_alone_are_learned_from_and_served(
+    keras_python: str,
+    lake: Lake,
+    tiny: Pipeline,
+    training_set: TrainingSet,
+    make_rows: Callable[..., pl.DataFrame],
+    numeric: tuple[str, ...],
+    categorical: tuple[str, ...],
+) -> None:
+    features = tiny.features.model_copy(update={"numeric": numeric, "categorical": categorical})
+    training = tiny.training.model_copy(update={"max_epochs": 1})
+    gate = tiny.gate.model_copy(update={"slices": ()})
+    _specify(lake, tiny.model_copy(update={"features": features, "training": training, "gate": gate}))
+    done = _train(keras_python, lake, training_set, "one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    model = _model(lake, "one")
+    scores = Scorer.load(lake, model.uri, model.digest).score(make_rows(50, seed=3))
+    assert np.isfinite(scores).all()
+    assert len(set(scores)) > 1
+
+
+def test_rows_halved_for_want_of_memory_learn_the_same(
+    keras_python: str,
+    lake: Lake,
+    tiny: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    make_rows: Callable[..., pl.DataFrame],
+) -> None:
+    training = tiny.training.model_copy(update={"dropout": 0.0, "max_epochs": 3})
+    _specify(lake, tiny.model_copy(update={"training": training}))
+    whole_batches = make_training_set(lake, tiny, train=make_rows(12 * training.batch_rows))
+    scores = []
+    for halvings in (0, 2):
+        done = _train(keras_python, lake, whole_batches, str(halvings), "--halvings", str(halvings), "--seed", "5")
+        assert done.returncode == 0, done.stdout + done.stderr
+        receipt, model = require_receipt(lake, "fraud", str(halvings), "train", 1), _model(lake, str(halvings))
+        resolved = json.loads(lake.objects.get(f"{model.uri}/config.json"))
+        assert receipt.halvings == halvings
+        assert resolved["micro_batch_rows"] == training.batch_rows >> halvings
+        assert (resolved["batch_rows"], resolved["seed"]) == (training.batch_rows, 5)
+        scores.append(Scorer.load(lake, model.uri, model.digest).score(make_rows(500, seed=3)))
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_a_search_tries_in_keras_and_its_choice_is_trained(
+    keras_python: str, lake: Lake, tiny: Pipeline, training_set: TrainingSet
+) -> None:
+    tried = {"hidden": [8], "learning_rate": 0.01}
+    done = _train(
+        keras_python, lake, training_set, "trial", "--configuration", json.dumps(tried), "--epochs", "1", step="try"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trial = Trial.model_validate(require_receipt(lake, "fraud", "trial", "train", 1).result["Trial"])
+    assert (trial.configuration, trial.epochs) == (tried, 1)
+    assert 0 < trial.average_precision < 1
+    chosen = _prove(
+        lake, "choose_configuration", Configuration(pipeline="fraud", chosen=trial.configuration, trials=(trial,))
+    )
+    done = _train(keras_python, lake, training_set, "chosen", "--inputs", chosen)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for model, epochs in ((trial.model, 1), (_model(lake, "chosen"), tiny.training.max_epochs)):
+        resolved = json.loads(lake.objects.get(f"{model.uri}/config.json"))
+        assert (resolved["hidden"], resolved["learning_rate"], resolved["max_epochs"]) == ([8], 0.01, epochs)
+
+
+def _model(lake: Lake, run: str) -> Model:
+    return Model.model_validate(require_receipt(lake, "fraud", run, "train", 1).result["Model"])
+
+
+def test_edited_network_is_trained_again(
+    keras_python: str, lake: Lake, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    for package in ("evergreen", "keras_trainer"):
+        shutil.copytree(INCLUDE / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    network, receipts = tmp_path / "keras_trainer" / "network.py", []
+    for run in ("one", "two", "edited"):
+        if run == "edited":
+            network.write_text(network.read_text().replace("FURTHEST = 5.0", "FURTHEST = 1.0"))
+        done = _train(keras_python, lake, training_set, run, fresh=False, include=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        receipts.append(require_receipt(lake, "fraud", run, "train", 1))
+    first, second, edited = receipts
+    assert (second.reused is None, second.result) == (False, first.result)
+    assert edited.reused is None
+    assert edited.result != first.result
+    assert {"keras", "tensorflow-cpu", "tf2onnx"} <= edited.environment.keys()
+
+
+def test_lack_of_memory_is_told_as_such(
+    keras_python: str, lake: Lake, tiny: Pipeline, training_set: TrainingSet
+) -> None:
+    """One layer of the network asks for more than any machine can address."""
+    training = tiny.training.model_copy(update={"hidden": (10**14,)})
+    _specify(lake, tiny.model_copy(update={"training": training}))
+    done = _train(keras_python, lake, training_set, "one")
+    assert done.returncode == 137, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("exit 137 (out of memory: retry with half the micro-batch): Memory for training")
+    assert "OOM when allocating tensor" in last
+
+
+@pytest.mark.parametrize("device", ["cuda", "xla"])
+def test_device_that_the_profile_asked_for_must_be_there(
+    keras_python: str, lake: Lake, training_set: TrainingSet, device: str
+) -> None:
+    done = _train(keras_python, lake, training_set, "one", EVERGREEN_EXPECTED_DEVICE=device)
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert f"found no {device} device that TensorFlow sees" in done.stdout.splitlines()[-1]

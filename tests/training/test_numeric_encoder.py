@@ -36,6 +36,21 @@ def test_missing_values_are_set_aside_and_flagged() -> None:
     assert encoder.flagged == (0,)
 
 
+def test_a_column_that_is_missing_everywhere_gets_no_flag() -> None:
+    """A flag that never changes would be learned as if it were a bias, and taken away once values arrive."""
+    encoder = fit_numeric(np.column_stack([_column(np.nan, np.nan, np.nan), _column(1, np.nan, 3)]))
+    assert encoder.flagged == (1,)
+    arrived = np.array([[5, 1], [np.nan, 1]], np.float32)
+    assert encoder.bounded(arrived).tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(("start", "gap"), [(1_000_000, 1), (8_000_000, 3), (2**24, 6)])
+def test_neighbouring_whole_numbers_stay_apart_as_far_as_float32_tells_them(start: int, gap: int) -> None:
+    encoder = fit_numeric(np.arange(start, start + 31).astype(np.float32)[:, None])
+    assert encoder.lower[0].tolist() == list(range(start, start + 30, gap))
+    assert encoder.last[0] == start + 30
+
+
 @pytest.mark.parametrize("value", [4.0, np.nan, np.inf], ids=["constant", "all missing", "all infinite"])
 def test_a_column_without_two_values_carries_nothing(value: float) -> None:
     encoder = fit_numeric(np.column_stack([_column(value, value, value), _column(1, 2, 3)]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from evergreen.artifacts import Model, Trial
+from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Pipeline, Search
 from evergreen.training.search import Round, best_first, configured, draw_configurations, plan_rounds, survivors
 
@@ -60,6 +62,32 @@ def test_whole_numbers_are_drawn_for_whole_fields() -> None:
     assert all(isinstance(c["batch_rows"], int) for c in drawn)
 
 
+@pytest.mark.parametrize(
+    ("space", "held"),
+    [
+        ({"hidden": {"choices": [[8], [16], [32]]}, "members": {"choices": [1, 2]}}, 6),
+        ({"tree_leaves": {"low": 5, "high": 8}}, 4),
+        ({"tree_leaves": {"low": 4.6, "high": 8.4, "log": True}}, 4),
+        ({"patience": {"choices": [2, 3, 3, 2]}}, 2),
+        ({"patience": {"choices": [2, 3]}, "window_days": {"choices": [14, 21]}}, 2),
+        ({"patience": {"choices": [2, 3]}, "max_epochs": {"choices": [4, 5]}}, 2),
+    ],
+)
+def test_configurations_differ_and_more_than_there_are_is_refused(space: dict[str, object], held: int) -> None:
+    deciding = space.keys() - {"window_days", "max_epochs"}
+    drawn = draw_configurations(_search(space=space, configurations=held))
+    assert len({tuple(c[name] for name in deciding) for c in drawn}) == len(drawn) == held
+    with pytest.raises(ConfigurationError, match=f"{held + 1} to be drawn from a space of {held}, .* Lower it"):
+        draw_configurations(_search(space=space, configurations=held + 1))
+
+
+def test_passing_repeats_over_changes_no_other_draw() -> None:
+    drawn = draw_configurations(_search(space={"patience": {"choices": [2, 3, 4, 5]}}, configurations=3))
+    random = np.random.default_rng(Search.model_fields["seed"].default)
+    repeated = [2 + int(random.integers(4)) for _ in range(20)]
+    assert [c["patience"] for c in drawn] == list(dict.fromkeys(repeated))[:3]
+
+
 def test_the_best_third_goes_on_and_ties_keep_their_order() -> None:
     trials = [_trial("a", 0.1), _trial("b", 0.4), _trial("c", 0.4), _trial("d", 0.2)]
     assert [t.model.version for t in survivors(_search(), trials)] == ["b", "c"]
@@ -78,6 +106,7 @@ def test_configuration_changes_the_training_section_alone(fraud: Pipeline) -> No
         ({"learning_rate": {"low": 1, "high": 0.5}}, "no span"),
         ({"learning_rte": {"choices": [1]}}, "not declared"),
         ({"dropout": {"low": 0.5, "high": 2}}, "less than 1"),
+        ({"micro_batch_rows": {"low": 32, "high": 256}}, "search.space.micro_batch_rows: it changes no trial"),
     ],
 )
 def test_space_outside_what_training_takes_is_refused(fraud: Pipeline, space: dict[str, object], said: str) -> None:

@@ -18,6 +18,7 @@ from evergreen.errors import DataError
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.training import shards as shards_module
+from evergreen.training.checkpoint_folder import clear_checkpoints
 from evergreen.training.encoders import Encoded
 from evergreen.training.prepared import encode_shards, open_shards, prepare
 from evergreen.training.ranking import average_precision
@@ -168,12 +169,24 @@ def test_a_model_learns_from_a_part_larger_than_memory(
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         model = train(pipeline, training_set, lake, work=tmp_path / name)
+        clear_checkpoints(lake, model)
         versions.append(model.version)
     unseen = make_rows(2000, seed=99)
     scores = Scorer.load(lake, model.uri, model.digest).score(unseen)
     labels = unseen["label"].to_numpy()
     assert versions[0] == versions[1]
     assert average_precision(labels, scores) > 3 * labels.mean()
+
+
+def test_a_part_without_categories_is_encoded_on_disk(
+    tiny: Pipeline, make_rows: Callable[..., pl.DataFrame], tmp_path: Path, small_shards: None
+) -> None:
+    part = tmp_path / "train.parquet"
+    make_rows(1500).write_parquet(part)
+    features = Signature(numeric=tiny.features.numeric, categorical=())
+    facts = encode_shards(part, part, features, tiny.training, tmp_path / "shards")
+    (rows,) = open_shards(facts, tmp_path / "shards", tiny.training, CPU).train.slices(2000)
+    assert (rows.num_rows, rows.indices.shape[1]) == (1500, 0)
 
 
 def test_a_sample_of_one_class_is_refused(

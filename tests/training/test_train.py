@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,14 @@ from safetensors.torch import load
 from evergreen.artifacts import Model, TrainingSet
 from evergreen.errors import ConfigurationError, DataError, IntegrityError, TemporaryError
 from evergreen.lake.lake import Lake
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Pipeline, Search
+from evergreen.settings import Rendezvous
+from evergreen.training.checkpoint_folder import clear_checkpoints
 from evergreen.training.model_files import read_manifest
 from evergreen.training.ranking import average_precision
+from evergreen.training.recipe import Recipe
 from evergreen.training.scorer import Scorer
+from evergreen.training.search import configured
 from evergreen.training.state import EpochResult
 from evergreen.training.train import train
 
@@ -33,8 +38,11 @@ class Killed(Exception):
 
 
 def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path, **options: object) -> Model:
+    """As the step does: no checkpoint outlives the model's proof."""
     work.mkdir(parents=True)
-    return train(pipeline, training_set, lake, work=work, **options)  # type: ignore[arg-type]
+    model = train(pipeline, training_set, lake, work=work, **options)  # type: ignore[arg-type]
+    clear_checkpoints(lake, model)
+    return model
 
 
 def _weights(lake: Lake, model: Model) -> dict[str, torch.Tensor]:
@@ -78,6 +86,20 @@ def test_metrics_and_card_say_what_was_done(
     assert (model.seed, config["training"]["seed"]) == (11, 11)
     for said in (tiny.owner, tiny.purpose, training_set.digest, "merchant_id", "2026-10-23", "Seed 11"):
         assert said in card
+    assert "search" not in card
+
+
+def test_card_of_a_searched_model_names_what_was_chosen_and_no_spec_that_nobody_recorded(
+    lake: Lake, tiny: Pipeline, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    space = {"hidden": {"choices": [[8], [16, 16]]}, "learning_rate": {"low": 1e-3, "high": 1e-2}}
+    search = Search.model_validate({"configurations": 2, "budget_epochs": 8, "space": space})
+    chosen = configured(tiny.model_copy(update={"search": search}), {"hidden": (8,), "learning_rate": 0.004})
+    model = _train(chosen, training_set, lake, tmp_path / "work")
+    card = lake.objects.get(f"{model.uri}/card.md").decode()
+    assert "Fields that the spec's search varies: `hidden` [8], `learning_rate` 0.004." in card
+    recipe = Recipe.model_validate_json(lake.objects.get(f"{model.uri}/config.json"))
+    assert re.findall(r"\b[0-9a-f]{64}\b", card) == [training_set.digest, recipe.digest]
 
 
 def test_the_same_inputs_give_the_same_version_whatever_the_process_was_set_to(
@@ -90,6 +112,16 @@ def test_the_same_inputs_give_the_same_version_whatever_the_process_was_set_to(
     other = _train(tiny, training_set, lake, tmp_path / "c", seed=8)
     assert first == second
     assert other.version != first.version
+
+
+def test_pods_that_meet_for_a_training_in_one_process_are_refused(
+    lake: Lake, tiny: Pipeline, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    rendezvous = Rendezvous(nodes=2, index=1, endpoint="first:29400", address=None)
+    with pytest.raises(ConfigurationError, match="found none in a Job of 2 pods, wanted a strategy") as caught:
+        _train(tiny, training_set, lake, tmp_path / "work", rendezvous=rendezvous)
+    assert caught.value.exit_code == 64
+    assert lake.objects.list("models") == []
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])

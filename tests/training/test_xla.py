@@ -36,3 +36,4 @@ def test_an_xla_device_ends_at_the_weights_of_the_cpu(
     assert said["device"] == "xla"
     assert min(said["learned"].values()) > 1e-2
     assert max(said["apart"].values()) < 1e-5
+    assert "wanted room for 64 rows at once" in said["too large"]

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+import yaml
 
 from evergreen.artifacts import CleanBatch, RawBatch
 from evergreen.errors import ConfigurationError, NotFound, ValidationFailed
@@ -81,6 +82,13 @@ def test_broken_row_is_quarantined_with_every_reason(
     assert [row["reasons"] for row in quarantined(lake)] == [reasons]
     assert batch.quarantined == dict.fromkeys(reasons, 1)
     assert clean_rows(lake)["transaction_id"].to_list() == ["t0", "t2"]
+
+
+def test_row_shown_again_with_its_time_is_clean(lake: Lake, small: Pipeline, ingest: Ingest, raw_rows: Rows) -> None:
+    batch = validate_day(small, ingest(raw_rows({"known_at": None}, {"transaction_id": "t0"})), lake)
+    assert clean_rows(lake)["transaction_id"].to_list() == ["t0"]
+    assert [row["reasons"] for row in quarantined(lake)] == [["known_at: missing"]]
+    assert batch.cleaned["duplicates"] == 0
 
 
 def test_value_of_the_wrong_type_is_quarantined_as_it_came(
@@ -252,6 +260,96 @@ def test_expectation_that_raises_is_no_pass(
     assert lake.table("clean", "fraud").day(DAY) is None
 
 
+def extended(respecified: Respecify, fraud: Pipeline, types: dict[str, str], *expectations: dict) -> Pipeline:
+    """The pipeline with more columns, all nullable, and these expectations alone; a day may be bad as a whole."""
+    columns = {name: spec.model_dump() for name, spec in fraud.contract.columns.items()}
+    columns |= {name: {"type": kind, "nullable": True} for name, kind in types.items()}
+    validation = {"expectations": expectations, "max_bad_share": 1, "min_rows": 1}
+    return respecified(fraud, contract={"columns": columns}, validation=validation)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("{ExpectColumnValuesToBeBetween: {column: born, min_value: 2020-01-02T00:00:00Z}}", "bc"),
+        ("{ExpectColumnValuesToBeBetween: {column: born, min_value: 2020-01-02 00:00:00}}", "bc"),
+        ("{ExpectColumnValuesToBeBetween: {column: born, min_value: 2020-01-02}}", "bc"),
+        ("{ExpectColumnValuesToBeBetween: {column: born, max_value: '2020-01-02'}}", "ab"),
+        ("{ExpectColumnValuesToBeBetween: {column: born, max_value: '2020-01-02T01:00:00+01:00'}}", "ab"),
+        ("{ExpectColumnValuesToBeBetween: {column: event_time, min_value: '2026-11-02'}}", "abc"),
+        ("{ExpectColumnValuesToBeInSet: {column: born, value_set: [2020-01-01, '2020-01-02', null]}}", "ab"),
+        ("{ExpectColumnValuesToBeInSet: {column: note, value_set: ['2020-01-01', '2020-01-03']}}", "ac"),
+        ("{ExpectColumnMaxToBeBetween: {column: born, max_value: 2020-01-03}}", "abc"),
+        (
+            "{ExpectColumnQuantileValuesToBeBetween: {column: born, quantile_ranges: "
+            "{quantiles: [0.5], value_ranges: [[2020-01-02, null]]}}}",
+            "abc",
+        ),
+    ],
+)
+def test_dates_and_times_in_expectations_are_instants(
+    lake: Lake, fraud: Pipeline, respecified: Respecify, ingest: Ingest, raw_rows: Rows, text: str, kept: str
+) -> None:
+    pipeline = extended(respecified, fraud, {"born": "timestamp", "note": "string"}, yaml.safe_load(text))
+    days = [f"2020-01-0{n}" for n in (1, 2, 3)]
+    rows = raw_rows(*({"transaction_id": k, "born": d, "note": d} for k, d in zip("abc", days, strict=True)))
+    validate_day(pipeline, ingest(rows), lake)
+    assert "".join(clean_rows(lake)["transaction_id"]) == kept
+    assert result(lake)["passed"]
+    assert "datetime" not in page(lake)
+
+
+GREATER = {"ExpectColumnPairValuesAToBeGreaterThanB": {"column_A": "a", "column_B": "b", "or_equal": True}}
+EQUAL = {"ExpectColumnPairValuesToBeEqual": {"column_A": "a", "column_B": "b"}}
+SUM = {"ExpectMulticolumnSumToEqual": {"column_list": ["a", "b"], "sum_total": 3}}
+UNIQUE = {"ExpectCompoundColumnsToBeUnique": {"column_list": ["a", "b"]}}
+LARGE = 2**53
+
+
+@pytest.mark.parametrize(
+    ("expectation", "pairs", "bad"),
+    [
+        (GREATER, [(2, 1), (1, 2), (LARGE, LARGE + 1)], [1, 2]),
+        (GREATER, [(2, 1), (1, None), (None, None), (LARGE, LARGE + 1)], [1, 3]),
+        (EQUAL, [(1, 1), (LARGE, LARGE + 1)], [1]),
+        (EQUAL, [(1, 1), (None, 1), (None, None), (LARGE, LARGE + 1)], [1, 3]),
+        (SUM, [(1, 2), (2, 2), (3 - LARGE, LARGE), (3 - LARGE, LARGE + 1)], [1, 3]),
+        (SUM, [(1, 2), (2, 2), (3 - LARGE, LARGE), (3 - LARGE, LARGE + 1), (3, None), (None, None)], [1, 3, 4]),
+        (UNIQUE, [(1, LARGE), (1, LARGE + 1), (1, 2), (1, 2)], [2, 3]),
+        (UNIQUE, [(1, LARGE), (1, LARGE + 1), (1, None), (1, None), (None, None), (None, None)], [2, 3]),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_expectation_of_several_columns_judges_rows_to_the_last_digit_also_beside_nulls(
+    lake: Lake,
+    fraud: Pipeline,
+    respecified: Respecify,
+    ingest: Ingest,
+    raw_rows: Rows,
+    expectation: dict,
+    pairs: list,
+    bad: list[int],
+    alone: bool,
+) -> None:
+    of_one = {"ExpectColumnMaxToBeBetween": {"column": "a", "max_value": LARGE}}
+    expectations = [expectation] if alone else [of_one, expectation, of_one]
+    pipeline = extended(respecified, fraud, dict.fromkeys("ab", "integer"), *expectations)
+    rows = raw_rows(*({} for _ in pairs)).with_columns(
+        pl.Series(name, values, pl.Int64) for name, values in zip("ab", zip(*pairs, strict=True), strict=True)
+    )
+    validate_day(pipeline, ingest(rows), lake)
+    assert [row["transaction_id"] for row in quarantined(lake)] == [f"t{number}" for number in bad]
+
+
+def test_null_in_a_boolean_column_is_equal_to_nothing(
+    lake: Lake, fraud: Pipeline, respecified: Respecify, ingest: Ingest, raw_rows: Rows
+) -> None:
+    pipeline = extended(respecified, fraud, dict.fromkeys("ab", "boolean"), EQUAL)
+    rows = raw_rows({"a": True, "b": True}, {"a": None, "b": True}, {"a": None, "b": None}, {"a": True, "b": False})
+    validate_day(pipeline, ingest(rows), lake)
+    assert [row["transaction_id"] for row in quarantined(lake)] == ["t1", "t3"]
+
+
 @pytest.mark.parametrize(
     ("expectation", "message"),
     [
@@ -311,14 +409,6 @@ def test_days_read_again_are_validated_too(lake: Lake, small: Pipeline, ingest: 
     assert batch.quarantined == {}
     assert clean_rows(lake, before)["transaction_id"].to_list() == ["x"]
     assert len(quarantined(lake, before)) == 1
-
-
-def test_day_read_again_that_is_refused_fails_the_batch_by_name(
-    lake: Lake, small: Pipeline, ingest: Ingest, raw_rows: Rows
-) -> None:
-    before = DAY - timedelta(days=1)
-    raw = ingest(raw_rows({}), raw_rows({"currency": "???"}, day=before), days=(DAY, before))
-    assert refuse(small, raw, lake).thing == f"Day {before} of fraud"
 
 
 def test_raw_day_that_is_not_there_is_said_plainly(lake: Lake, small: Pipeline, ingest: Ingest, raw_rows: Rows) -> None:

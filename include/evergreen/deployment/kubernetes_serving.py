@@ -27,11 +27,22 @@ class KubernetesServing:
     kubeconfig: Path | None
     """None: the cluster this process runs in."""
 
+    def look(self) -> None:
+        """Returns when the API server lets replicas be asked, whatever they would answer.
+
+        Raises ConfigurationError when there is no Deployment or no right to ask, TemporaryError when the API
+        server does not answer.
+        """
+        cluster = ServingCluster.connect(self.namespace, self.kubeconfig)
+        if not cluster.replicas():
+            cluster.why_empty()
+        cluster.require_proxy()
+
     def confirm(self, deployment: Deployment, timeout_seconds: float) -> None:
         """Returns once every replica that ever ran has the version and scored example rows with it.
 
-        Replicas that come meanwhile are asked too; those on their way out, or still waiting for a node or
-        an image, are not: they take no requests, and a new one loads what is published before it does.
+        Replicas that come meanwhile are asked too; those on their way out, on a lost node, or still waiting for
+        a node or an image, are not: they take no requests, and a new one loads what is published before it does.
         Raises TemporaryError when that does not happen within `timeout_seconds`, DataError when a replica
         refuses the model, ConfigurationError when there is no Deployment or no right to ask.
         """
@@ -62,7 +73,7 @@ class Survey:
                 return self._late(self.cluster.why_empty(), f"See `kubectl -n {self.cluster.namespace} get events`.")
         except TemporaryError as error:
             return error
-        asked = [replica for replica in replicas if replica.started and replica.uid not in self.confirmed]
+        asked = [replica for replica in replicas if replica.reachable and replica.uid not in self.confirmed]
         answers = self._ask(asked)
         self._tell(replicas)
         if asked or not self._answering(replicas):
@@ -92,16 +103,16 @@ class Survey:
 
     def _warn_of_waiting(self, replicas: list[Replica]) -> None:
         for replica in replicas:
-            if not replica.started:
+            if not replica.reachable:
                 why = replica.trouble or "it is being started"
-                logger.warning("%s takes no requests yet (%s) and was not waited for", replica.name, why)
+                logger.warning("%s takes no requests (%s) and was not waited for", replica.name, why)
 
     def _explain(self, replicas: list[Replica], answers: dict[str, str]) -> TemporaryError:
-        """The first replica that does not answer, one with a known trouble before the others."""
+        """The first replica that does not answer: of those waited for, else of all, one with a known trouble first."""
         silent = [replica for replica in replicas if replica.uid not in self.confirmed]
         if not silent:
             return self._late("answers of all, but only just now", "Allow more time.")
-        worst = min(silent, key=lambda replica: replica.trouble is None)
+        worst = min(silent, key=lambda replica: (not replica.reachable, replica.trouble is None))
         found = worst.trouble or answers.get(worst.name) or "it is being started"
         return self._late(f"{self.progress}; {worst.name}: {found}", worst.remedy)
 
@@ -110,5 +121,5 @@ class Survey:
             f"Serving in namespace {self.cluster.namespace}",
             found=found,
             wanted=f"answers of {self.deployment.pipeline} {self.deployment.to_version} from every replica",
-            remedy=f"{remedy} Then deploy again.",
+            remedy=f"{remedy} Then deploy {self.deployment.to_version} again.",
         )

@@ -15,6 +15,7 @@ REMEDIES = {
     "CreateContainerConfigError": "Create the Secret or ConfigMap it names, in that namespace.",
     "CrashLoopBackOff": "See why with `kubectl -n {namespace} logs {name} --previous`.",
     "Unschedulable": "Add or free a node that has room for it.",
+    "NodeLost": "Mend or delete its node (`kubectl get nodes`); Kubernetes replaces the pod after five minutes.",
 }
 ELSE = "See `kubectl -n {namespace} describe pod {name}`."
 
@@ -30,8 +31,15 @@ class Replica:
     """Where it listens: its container port called `http`."""
     started: bool
     """Whether it ever ran. One that has not takes no requests, and loads what is published when it starts."""
+    lost: bool
+    """Whether its node no longer reports. Until it does no request is sent there, and nobody can ask it."""
     trouble: str | None
     """What holds it up, in Kubernetes' words, its reason first."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it may take requests, and so has to be asked."""
+        return self.started and not self.lost
 
     @property
     def remedy(self) -> str:
@@ -56,6 +64,7 @@ def _replica(pod: Any) -> Replica:
         uid=pod.metadata.uid,
         port=_port(pod),
         started=pod.status.phase != "Pending",
+        lost=_is_lost(pod),
         trouble=next(_troubles(pod), None),
     )
 
@@ -65,7 +74,23 @@ def _port(pod: Any) -> int:
     return next((int(port.container_port) for port in ports if port.name == HTTP_PORT), 8000)
 
 
+def _is_lost(pod: Any) -> bool:
+    """Whether the node controller took readiness from a pod that its kubelet last called ready.
+
+    A kubelet that does so gives a reason (`ContainersNotReady`, say, while it starts); the controller, which does it
+    40 to 50 seconds after a node's last word, gives none and leaves the containers as they were.
+    See `MarkPodsNotReady` in kubernetes/pkg/controller/util/node/controller_utils.go.
+    """
+    found = {condition.type: condition for condition in pod.status.conditions or ()}
+    ready, containers = found.get("Ready"), found.get("ContainersReady")
+    if ready is None or containers is None:
+        return False
+    return bool(ready.status == "False" and not ready.reason and containers.status == "True")
+
+
 def _troubles(pod: Any) -> Iterator[str]:
+    if _is_lost(pod):
+        yield f"NodeLost: node {pod.spec.node_name} no longer reports"
     for status in pod.status.container_statuses or ():
         waiting = status.state.waiting
         if waiting and waiting.reason not in (None, "ContainerCreating", "PodInitializing"):

@@ -21,6 +21,7 @@ from evergreen.deployment.replicas import Replica, replicas_of
 from evergreen.errors import ConfigurationError, EvergreenError, TemporaryError
 
 SELECTOR = "app.kubernetes.io/name=evergreen-serving"
+BIND_ROLE = "Bind Role evergreen-rollout of that namespace to this account (docs/kubernetes.md)."
 
 
 class ServingCluster:
@@ -30,6 +31,7 @@ class ServingCluster:
         self.namespace = namespace
         self._core = client.CoreV1Api(api)
         self._apps = client.AppsV1Api(api)
+        self._rights = client.AuthorizationV1Api(api)
         self.where = api.configuration.host
 
     @classmethod
@@ -42,12 +44,36 @@ class ServingCluster:
 
         Raises TemporaryError when the API server does not answer, ConfigurationError when it refuses.
         """
-        pods = self._call("list pods", self._core.list_namespaced_pod, label_selector=SELECTOR)
+        pods = self._call("list pods", self._core.list_namespaced_pod, self.namespace, label_selector=SELECTOR)
         return replicas_of(pods.items)
+
+    def require_proxy(self) -> None:
+        """Returns when this account may ask replicas; ConfigurationError when it may not, TemporaryError as above."""
+        for verb in ("get", "create"):
+            if not self._may_proxy(verb):
+                raise ConfigurationError(
+                    f"Kubernetes at {self.where}",
+                    found="an account without that right",
+                    wanted=f"to {verb} pods/proxy in {self.namespace}",
+                    remedy=BIND_ROLE,
+                )
+
+    def _may_proxy(self, verb: str) -> bool:
+        attributes = client.V1ResourceAttributes(
+            namespace=self.namespace, verb=verb, resource="pods", subresource="proxy"
+        )
+        review = client.V1SelfSubjectAccessReview(
+            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+        )
+        answer = self._call("review its rights", self._rights.create_self_subject_access_review, review)
+        return bool(answer.status.allowed)
 
     def why_empty(self) -> str:
         """Why there is no replica yet, in words; ConfigurationError when there never will be one."""
-        found = self._call("list deployments", self._apps.list_namespaced_deployment, label_selector=SELECTOR).items
+        listed = self._call(
+            "list deployments", self._apps.list_namespaced_deployment, self.namespace, label_selector=SELECTOR
+        )
+        found = listed.items
         if not any(deployment.spec.replicas for deployment in found):
             raise ConfigurationError(
                 f"Namespace {self.namespace} on {self.where}",
@@ -63,9 +89,9 @@ class ServingCluster:
         """A transport that brings every request to `replica`."""
         return _PodProxy(self._core, replica, self._refused)
 
-    def _call(self, what: str, call: Callable[..., Any], **options: Any) -> Any:
+    def _call(self, what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
-            return call(self.namespace, _request_timeout=TIMEOUT, **options)
+            return call(*arguments, _request_timeout=TIMEOUT, **options)
         except client.ApiException as error:
             raise self._refused(what, error) from error
         except HTTPError as error:
@@ -81,7 +107,7 @@ class ServingCluster:
         kind: type[EvergreenError] = ConfigurationError if known else TemporaryError
         remedies = {
             401: "Renew the credentials in the kubeconfig of EVERGREEN_KUBECONFIG.",
-            403: "Bind Role evergreen-rollout of that namespace to this account (docs/kubernetes.md).",
+            403: BIND_ROLE,
         }
         return kind(
             f"Kubernetes at {self.where}",
@@ -115,11 +141,11 @@ class _PodProxy(httpx.BaseTransport):
                 _preload_content=False,  # else the client makes Python's repr of the JSON
                 _request_timeout=TIMEOUT,
             )
+            return httpx.Response(answer.status, content=answer.data)
         except client.ApiException as error:
             return self._failure(request, error)
         except HTTPError as error:
             raise httpx.ConnectError(str(error), request=request) from error
-        return httpx.Response(answer.status, content=answer.data)
 
     def _failure(self, request: httpx.Request, error: client.ApiException) -> httpx.Response:
         if not _from_api_server(error):

@@ -14,8 +14,8 @@ from evergreen.settings import Settings
 from evergreen.standalone.airflow_client import AirflowClient, admin_session
 from evergreen.standalone.control import environment
 from evergreen.standalone.home import Home
+from evergreen.standalone.preparation import POOL
 
-POOL = "gpu"
 PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 

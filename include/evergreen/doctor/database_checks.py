@@ -25,7 +25,7 @@ OLDEST = 14
 """PostgreSQL's oldest release that Airflow 3.3 supports."""
 MOST_SKEW_SECONDS = 60.0
 """Airflow's scheduler takes tasks for dead whose heartbeats seem that old."""
-MIGRATE = "Run `evergreen up`, or Ledger(url).migrate() once, with the release that is installed here."
+MIGRATE = "Run `evergreen prepare`, or on one machine `evergreen up`, with the release that is installed here."
 
 
 def examine_database(settings: Settings) -> Iterator[Check]:
@@ -78,10 +78,13 @@ def _history(settings: Settings) -> Iterator[Check]:
     except EvergreenError as error:
         yield refused("ledger's anchor", error)
         return
+    if anchor is None and any(head.sequence for head in ledger.heads().heads.values()):
+        yield failed("ledger's anchor", "none, though the ledger has rows", "Correct EVERGREEN_LAKE_URL.")
+        return
     yield (
         _chain(ledger, anchor, "ledger's anchor")
         if anchor
-        else not_applicable("ledger's anchor", "nothing deployed yet")
+        else not_applicable("ledger's anchor", "nothing recorded yet")
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from evergreen.doctor.check import Check
 
@@ -31,7 +31,7 @@ def as_table(checks: Checks) -> Table:
     for part, found in checks.items():
         for number, check in enumerate(found):
             last = number == len(found) - 1
-            table.add_row("" if number else part, escape(check.name), _state(check), _words(check), end_section=last)
+            table.add_row("" if number else part, Text(check.name), _state(check), _words(check), end_section=last)
     return table
 
 
@@ -41,10 +41,10 @@ def summary(checks: Checks) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
 
 
-def _state(check: Check) -> str:
-    return f"[{COLOURS[check.state]}]{check.state}[/]"
+def _state(check: Check) -> Text:
+    return Text(check.state, style=COLOURS[check.state])
 
 
-def _words(check: Check) -> str:
-    remedy = f"\n[bold]->[/] {escape(check.remedy)}" if check.remedy else ""
-    return escape(check.found) + remedy
+def _words(check: Check) -> Text:
+    remedy = ("\n", ("->", "bold"), f" {check.remedy}") if check.remedy else ()
+    return Text.assemble(check.found, *remedy)

@@ -40,13 +40,14 @@ def evaluate(
 ) -> Evaluation:
     """The evaluation of `model` on the holdout of `training_set`, saved in the lake with a report for people.
 
-        evaluations/<pipeline>/<version>/<first 16 digits of the training set>-<champion>.json
-        reports/<pipeline>/evaluation/<version>-<first 16 digits of the training set>-<champion>.html
+        evaluations/<pipeline>/<version>/<training set>-<champion>-<own digest>.json
+        reports/<pipeline>/evaluation/<version>-<training set>-<champion>-<own digest>.html
 
-    `trained`, the training's receipt, lets the report say what it took. The same model, champion, training set and
-    spec give the same bytes. A metric that the rows do not define (no positives) is left out, and so is every
-    comparison with a champion that needs features these rows lack. Raises NotFound or IntegrityError for a part or
-    a model that is gone or altered.
+    Of digests, the first 16 digits: what is evaluated again lies beside what earlier receipts name. `trained`, the
+    training's receipt, lets the report say what it took. The same model, champion, training set, spec and `trained`
+    give the same bytes. A metric that the rows do not define (no positives) is left out, and so is every comparison
+    with a champion that needs features these rows lack or define otherwise. Raises NotFound or IntegrityError for a
+    part or a model that is gone or altered.
     """
     started = time.monotonic()
     holdout = score_holdout(training_set, pipeline.gate.slices, model, champion, lake)
@@ -63,9 +64,10 @@ def evaluate(
         importance=_importance(training_set, model, lake),
         **_measure(holdout, slices, seed=int(training_set.digest[:16], 16)),
     )
+    page = publish_report(pipeline, evaluation, holdout, read_learning(lake, model, trained), lake)
+    evaluation = evaluation.model_copy(update={"report": page})
     path = evaluation_path(evaluation)
     lake.objects.put(path, evaluation.to_json().encode())
-    publish_report(pipeline, evaluation, holdout, read_learning(lake, model, trained), lake)
     logger.info(
         "evaluated %s on %d rows in %.1f s: %s", model.version, evaluation.rows, time.monotonic() - started, path
     )

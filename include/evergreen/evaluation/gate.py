@@ -85,8 +85,8 @@ def _better(evaluation: Evaluation) -> Check:
     if difference is None:
         return Check(
             False,
-            f"The champion {champion} cannot be compared on these rows (no positives, or it needs features they "
-            "lack); deploy by hand if that is intended.",
+            f"The champion {champion} cannot be compared on these rows (no positives, or it needs features that "
+            "they lack or define otherwise); deploy by hand if that is intended.",
         )
     passed = difference.low > 0
     words = "better beyond doubt" if passed else "not better beyond doubt"

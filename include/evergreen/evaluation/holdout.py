@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from evergreen.artifacts import Model, TrainingSet
 from evergreen.errors import DataError
+from evergreen.evaluation.learned import Learned
 from evergreen.evaluation.metrics import Integers
 from evergreen.features.training_set import fetch_part
 from evergreen.lake.lake import Lake
@@ -65,7 +66,7 @@ def score_holdout(
     with holdout_file(training_set, lake) as path, pq.ParquetFile(path) as file:
         scorers = [Scorer.load(lake, model.uri, model.digest)]
         if champion is not None:
-            scorers += _scorer_of(champion, file.schema_arrow.names, lake)
+            scorers += _scorer_of(champion, training_set, file.schema_arrow.names, lake)
         labels, columns, scores = [], [], []
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             frame = pl.DataFrame(batch)
@@ -90,14 +91,23 @@ def holdout_file(training_set: TrainingSet, lake: Lake) -> Iterator[Path]:
         yield fetch_part(lake, training_set, "holdout", Path(folder))
 
 
-def _scorer_of(champion: Model, there: list[str], lake: Lake) -> list[Scorer]:
-    """The champion's scorer; none when it needs features that this training set no longer has."""
+def _scorer_of(champion: Model, training_set: TrainingSet, there: list[str], lake: Lake) -> list[Scorer]:
+    """The champion's scorer; none when a feature it needs is gone from this training set or defined otherwise there."""
     scorer = Scorer.load(lake, champion.uri, champion.digest)
-    gone = sorted({*scorer.signature.numeric, *scorer.signature.categorical} - set(there))
-    if gone:
-        logger.warning("champion %s cannot be compared: features %s are gone", champion.version, gone)
-        return []
-    return [scorer]
+    needed = {*scorer.signature.numeric, *scorer.signature.categorical}
+    gone, redefined = needed - set(there), needed & _redefined(champion, training_set, lake)
+    for names, fate in ((gone, "gone"), (redefined, "defined otherwise now")):
+        if names:
+            listed = ", ".join(sorted(names))
+            logger.warning("champion %s cannot be compared: features %s are %s", champion.version, listed, fate)
+    return [] if gone or redefined else [scorer]
+
+
+def _redefined(champion: Model, training_set: TrainingSet, lake: Lake) -> frozenset[str]:
+    """Features that mean something else in `training_set` than the champion learned; none where that is not known."""
+    then = Learned.of(champion.pipeline, champion.training_set, lake)
+    now = Learned.of(training_set.pipeline, training_set.digest, lake)
+    return now.redefined(then) if then and now else frozenset()
 
 
 def _require_numbers(version: str, scores: npt.NDArray[np.float32]) -> None:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evergreen.artifacts import Model, Receipt
 from evergreen.lake.lake import Lake
 from evergreen.training.model_files import read_manifest, read_model_file
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
+METRICS = "metrics.json"
+
+
+class Point(BaseModel):
     """One epoch of the curve."""
+
+    model_config = ConfigDict(frozen=True)
 
     epoch: int
     loss: float
     average_precision: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(BaseModel):
     """One network of a model, or its trees."""
+
+    model_config = ConfigDict(frozen=True)
 
     kind: str
     weight: float
@@ -30,6 +38,16 @@ class Part:
     """On the validation days."""
     best: int
     """The epoch whose weights were kept, or the number of trees."""
+
+
+class Told(BaseModel):
+    """What the report takes from metrics.json, all of which a trainer may leave out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    curve: tuple[Point, ...] = ()
+    best_epoch: int | None = None
+    members: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +64,23 @@ class Learning:
 def read_learning(lake: Lake, model: Model, trained: Receipt | None) -> Learning:
     """What `metrics.json` of the model tells; IntegrityError when it is not the recorded one."""
     manifest = read_manifest(lake, model.uri, model.digest)
-    if "metrics.json" not in manifest:
-        return Learning(curve=(), best_epoch=None, parts=(), trained=trained)
-    metrics = json.loads(read_model_file(lake, model.uri, "metrics.json", manifest))
-    curve = tuple(
-        Point(epoch=p["epoch"], loss=p["loss"], average_precision=p["average_precision"])
-        for p in metrics.get("curve", ())
-    )
-    parts = tuple(
-        Part(kind=m["kind"], weight=m["weight"], average_precision=m["average_precision"], best=m["best"])
-        for m in metrics.get("members", ())
-    )
-    return Learning(curve=curve, best_epoch=metrics.get("best_epoch"), parts=parts, trained=trained)
+    data = read_model_file(lake, model.uri, METRICS, manifest) if METRICS in manifest else b"{}"
+    told = _told(data, f"{model.uri}/{METRICS}")
+    return Learning(curve=told.curve, best_epoch=told.best_epoch, parts=told.members, trained=trained)
+
+
+def _told(data: bytes, path: str) -> Told:
+    """What `data` tells; nothing, and a warning, in a shape that the report does not know."""
+    try:
+        return Told.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        logger.warning(
+            "%s, %s: found %.80r (%s); the report draws no curve and no parts",
+            path,
+            field,
+            first["input"],
+            first["msg"],
+        )
+        return Told()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from evergreen.artifacts import Evaluation, ObjectRef
@@ -9,7 +10,6 @@ from evergreen.evaluation.gate import decide
 from evergreen.evaluation.holdout import Holdout
 from evergreen.evaluation.learning import Learning
 from evergreen.lake.lake import Lake
-from evergreen.lake.outputs import evaluation_report_path
 from evergreen.pipeline import Pipeline
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -18,9 +18,11 @@ TEMPLATE = Path(__file__).with_name("report.html")
 def publish_report(
     pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout, learning: Learning, lake: Lake
 ) -> ObjectRef:
-    """The page, now below reports/<pipeline>/evaluation/; the same evaluation gives the same bytes."""
-    page = render_report(pipeline, evaluation, holdout, learning)
-    return lake.objects.put(evaluation_report_path(evaluation), page.encode())
+    """The page, now below reports/<pipeline>/evaluation/ under its own digest: it tells of one run's training."""
+    page = render_report(pipeline, evaluation, holdout, learning).encode()
+    compared = f"{evaluation.training_set[:16]}-{evaluation.champion or 'alone'}"
+    name = f"{evaluation.version}-{compared}-{hashlib.sha256(page).hexdigest()[:16]}"
+    return lake.objects.put(f"reports/{evaluation.pipeline}/evaluation/{name}.html", page)
 
 
 def render_report(pipeline: Pipeline, evaluation: Evaluation, holdout: Holdout, learning: Learning) -> str:

@@ -40,7 +40,7 @@ class Build(BaseModel):
 
 def build_features(pipeline: Pipeline, clean: CleanBatch, lake: Lake) -> FeatureTable:
     """The features of the batch's days, rebuilt from the clean days that its windows reach back to."""
-    built = [_build_day(pipeline, day.day, lake) for day in clean.days]
+    built = [_build_day(pipeline, day.day, lake, lake) for day in clean.days]
     return FeatureTable(
         pipeline=pipeline.pipeline,
         day=clean.day,
@@ -49,29 +49,40 @@ def build_features(pipeline: Pipeline, clean: CleanBatch, lake: Lake) -> Feature
     )
 
 
-def stale_days(pipeline: Pipeline, lake: Lake, first: date, last: date) -> list[date]:
-    """Clean days from `first` to `last` whose features are missing or were built from something else."""
+def stale_days(pipeline: Pipeline, lake: Lake, first: date, last: date, *, features: Lake | None = None) -> list[date]:
+    """Clean days from `first` to `last` whose features are missing or were built from something else.
+
+    `features` is the lake that keeps the features, where it is another one.
+    """
+    features = features or lake
     clean = {day.day: day.digest for day in lake.table("clean", pipeline.pipeline).days(_reach(pipeline, first), last)}
-    built = {day.day: day.digest for day in lake.table("features", pipeline.pipeline).days(first, last)}
+    built = {day.day: day.digest for day in features.table("features", pipeline.pipeline).days(first, last)}
     definition = definition_digest(pipeline)
     stale = []
     for day in days_between(first, last):
         inputs = _within(clean, _reach(pipeline, day), day)
         wanted = Build(definition=definition, inputs=inputs, output=built.get(day, ""))
-        if day in clean and _read_build(pipeline, day, lake) != wanted:
+        if day in clean and _read_build(pipeline, day, features) != wanted:
             stale.append(day)
     return stale
 
 
-def refresh_features(pipeline: Pipeline, lake: Lake, first: date, last: date) -> list[TableDay]:
-    """The feature days from `first` to `last` after the stale ones among them were rebuilt."""
-    for day in stale_days(pipeline, lake, first, last):
-        logger.info("Rebuilding the features of %s for %s: their inputs changed", pipeline.pipeline, day)
-        _build_day(pipeline, day, lake)
-    return lake.table("features", pipeline.pipeline).days(first, last)
+def refresh_features(
+    pipeline: Pipeline, lake: Lake, first: date, last: date, *, features: Lake | None = None
+) -> list[TableDay]:
+    """The feature days from `first` to `last` after the stale ones among them were rebuilt.
+
+    `features` is the lake that keeps the features, where it is another one: those of `lake` stay as they are.
+    """
+    features = features or lake
+    found = {day.day: day for day in features.table("features", pipeline.pipeline).days(first, last)}
+    for day in stale_days(pipeline, lake, first, last, features=features):
+        logger.info("Building the features of %s for %s: there are none of its present inputs", pipeline.pipeline, day)
+        found[day], _ = _build_day(pipeline, day, lake, features)
+    return [found[day] for day in sorted(found)]
 
 
-def _build_day(pipeline: Pipeline, day: date, lake: Lake) -> tuple[TableDay, Build]:
+def _build_day(pipeline: Pipeline, day: date, lake: Lake, features: Lake) -> tuple[TableDay, Build]:
     definitions = resolve(pipeline)
     clean = lake.table("clean", pipeline.pipeline)
     inputs = {d.day: d.digest for d in clean.days(_reach(pipeline, day), day)}
@@ -83,10 +94,10 @@ def _build_day(pipeline: Pipeline, day: date, lake: Lake) -> tuple[TableDay, Bui
             filter=pc.field("event_time") >= pa.scalar(start_of(_reach(pipeline, day))),
         )
     )
-    features = compute_features(pipeline, rows, history)
-    table = lake.table("features", pipeline.pipeline).replace_day(day, _table(features, definitions))
+    computed = _table(compute_features(pipeline, rows, history), definitions)
+    table = features.table("features", pipeline.pipeline).replace_day(day, computed)
     build = Build(definition=definition_digest(pipeline), inputs=inputs, output=table.digest)
-    lake.objects.put(_path(pipeline, day), build.model_dump_json().encode())
+    features.objects.put(_path(pipeline, day), build.model_dump_json().encode())
     logger.info("Built %d rows of features of %s for %s", table.rows, pipeline.pipeline, day)
     return table, build
 

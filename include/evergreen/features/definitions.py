@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from evergreen.errors import ConfigurationError
 from evergreen.features.expressions import Node, Refused, names_in, parse
 from evergreen.features.functions import Type
-from evergreen.pipeline import Contract, Features, Pipeline, Window
+from evergreen.pipeline import Contract, Features, Pipeline, Window, duration
 
 MEANING = 1
 """Raised when the same definition starts to give other values, so that old features become stale."""
@@ -61,6 +62,31 @@ def definition_digest(pipeline: Pipeline) -> str:
     """SHA-256 of all that decides a feature's value beside the data."""
     parts = (str(MEANING), pipeline.contract.model_dump_json(), pipeline.features.model_dump_json())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def feature_digests(pipeline: Pipeline) -> dict[str, str]:
+    """Feature -> SHA-256 of all that decides its value beside the data: whether two specs mean the same by its name.
+
+    That is its kind and every expression, window and column type it rests on, however they are written.
+    """
+    features, parts = pipeline.features, _parts(pipeline)
+    reads = {name: _reads(pipeline, name, text) for name, text in features.expressions.items()}
+    reads |= {name: frozenset(_columns_of(window)) for name, window in features.windows.items()}
+    kinds = dict.fromkeys(features.numeric, "numeric") | dict.fromkeys(features.categorical, "categorical")
+    said = {
+        name: [MEANING, kind, {part: parts[part] for part in _used((name,), reads)}] for name, kind in kinds.items()
+    }
+    return {name: hashlib.sha256(json.dumps(s, sort_keys=True).encode()).hexdigest() for name, s in said.items()}
+
+
+def _parts(pipeline: Pipeline) -> dict[str, object]:
+    """Every column, window and expression that features rest on, by name, as JSON can hold it."""
+    windows = {
+        name: [window.aggregate, window.of, window.by, duration(window.over).total_seconds()]
+        for name, window in pipeline.features.windows.items()
+    }
+    nodes = {name: asdict(node) for layer in resolve(pipeline).layers for name, node in layer.items()}
+    return {**_given_types(pipeline.contract, pipeline.features), **windows, **nodes}
 
 
 def resolve(pipeline: Pipeline) -> Definitions:

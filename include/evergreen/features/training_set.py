@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -20,12 +20,13 @@ from typing import Literal
 import polars as pl
 import pyarrow.parquet as pq
 
-from evergreen.artifacts import TrainingSet
-from evergreen.errors import DataError, NotFound
+from evergreen.artifacts import TableDay, TrainingSet
+from evergreen.errors import Conflict, DataError, NotFound
 from evergreen.features.build import refresh_features
-from evergreen.features.definitions import definition_digest
+from evergreen.features.definitions import definition_digest, feature_digests
 from evergreen.lake.lake import Lake, end_of, start_of
 from evergreen.lake.objects import file_digest, require_digest
+from evergreen.lake.tables import days_between
 from evergreen.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -64,26 +65,39 @@ class Split:
 
 
 def build_training_set(
-    pipeline: Pipeline, as_of_day: date, lake: Lake, *, window_days: int | None = None
+    pipeline: Pipeline,
+    as_of_day: date,
+    lake: Lake,
+    *,
+    window_days: int | None = None,
+    features: Lake | None = None,
 ) -> TrainingSet:
     """The training set of all that was known when `as_of_day` ended; the same history gives the same digest.
 
-    Features whose inputs changed are rebuilt first. History shorter than the window is used as it is.
-    Raises NotFound when a part has no rows, DataError when it has no positive or no negative row.
+    Features whose inputs changed are rebuilt first; `features` is the lake that keeps them, where it is another one:
+    those of `lake` then stay as they are. History shorter than the window is used as it is. Raises NotFound when a part
+    has no rows or the labels reported on a day were never read, DataError when a part has no positive or no negative
+    row, Conflict when features were rebuilt meanwhile.
     """
+    features = features or lake
     split = Split.of(pipeline, as_of_day, window_days or pipeline.training.window_days)
     as_of = end_of(as_of_day)
-    used = refresh_features(pipeline, lake, split.train[0], split.holdout[1])
-    labels = _labels(pipeline, lake, as_of)
-    frames = {part: _part(pipeline, lake, split.days(part), as_of, labels) for part in PARTS}
+    used = refresh_features(pipeline, lake, split.train[0], split.holdout[1], features=features)
+    labels = _labels(pipeline, lake, split.train[0], as_of)
+    frames = {part: _part(pipeline, features, split.days(part), as_of, labels) for part in PARTS}
+    _require_unchanged(
+        pipeline, used, features.table("features", pipeline.pipeline).days(split.train[0], split.holdout[1])
+    )
     for part, frame in frames.items():
         _require_both_classes(pipeline, part, split.days(part), frame)
     first = frames["train"]["event_time"].dt.date()[0]
+    _require_labels(pipeline, lake, first, as_of_day)
     split = replace(split, train=(first, split.train[1]))
     origin: dict[str, object] = {
         "pipeline": pipeline.pipeline,
         "as_of": as_of.isoformat(),
         "definition": definition_digest(pipeline),
+        "definitions": feature_digests(pipeline),
         "label": pipeline.label.model_dump(),
         "numeric": pipeline.features.numeric,
         "categorical": pipeline.features.categorical,
@@ -107,9 +121,9 @@ def fetch_part(lake: Lake, training_set: TrainingSet, part: Part, folder: Path) 
     return local
 
 
-def _labels(pipeline: Pipeline, lake: Lake, as_of: datetime) -> pl.DataFrame:
-    """The latest value known of each key that has one: columns `key` and `label`."""
-    known = lake.read("labels", pipeline.pipeline, as_of=as_of - INSTANT, until=as_of)
+def _labels(pipeline: Pipeline, lake: Lake, first: date, as_of: datetime) -> pl.DataFrame:
+    """The latest value reported of each key since `first`, which no event in question precedes: `key` and `label`."""
+    known = lake.read("labels", pipeline.pipeline, as_of=as_of - INSTANT, since=start_of(first), until=as_of)
     rows = pl.DataFrame(known.read_all())
     if not rows.height:
         return pl.DataFrame(schema={"key": pl.String, "label": pl.Int8})
@@ -140,6 +154,31 @@ def _part(pipeline: Pipeline, lake: Lake, days: Days, as_of: datetime, labels: p
     labelled = rows.join(labels, left_on=key, right_on="key", how="left", maintain_order="left")
     ordered = labelled.with_columns(pl.col("label").fill_null(0)).sort("event_time", key)
     return ordered.select(key, "event_time", "label", *names)
+
+
+def _require_unchanged(pipeline: Pipeline, used: Sequence[TableDay], now: Sequence[TableDay]) -> None:
+    """Nothing, when the days are still those that were to be read: a read of others would mix two definitions."""
+    changed = {(day.day, day.digest) for day in used} ^ {(day.day, day.digest) for day in now}
+    if changed:
+        raise Conflict(
+            f"Features of {pipeline.pipeline}",
+            found=f"{min(changed)[0]} built anew while they were read",
+            wanted="the same days before and after",
+            remedy="Run the task again when no other run builds features of these days.",
+        )
+
+
+def _require_labels(pipeline: Pipeline, lake: Lake, first: date, last: date) -> None:
+    """Nothing, when the labels reported on each day were read: what was never read would count as 0."""
+    read = {day.day for day in lake.table("labels", pipeline.pipeline).days(first, last)}
+    absent = [day for day in days_between(first, last) if day not in read]
+    if absent:
+        raise NotFound(
+            f"Labels of {pipeline.pipeline} from {first} to {last}",
+            found=f"none read of {len(absent)} days, the first {absent[0]}, the last {absent[-1]}",
+            wanted="those reported on each day, be there none",
+            remedy=f"Run or backfill {pipeline.pipeline}.ingest_data for those days.",
+        )
 
 
 def _require_both_classes(pipeline: Pipeline, part: str, days: Days, frame: pl.DataFrame) -> None:

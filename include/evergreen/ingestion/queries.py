@@ -15,7 +15,7 @@ from typing import Literal
 import pyarrow as pa
 
 from evergreen.errors import ConfigurationError
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import Contract, Pipeline
 
 Kind = Literal["string", "integer", "float", "boolean", "timestamp"]
 
@@ -99,6 +99,14 @@ class SourceTable:
         kind = self.kind(column)
         return self.instant(column) if kind == "timestamp" else f"{quoted(column)}::{CASTS[kind]}"
 
+    def text(self, column: str) -> str:
+        """SQL of the column as text, to the last digit; the numeric 12.00 is 12."""
+        return f"trim_scale({quoted(column)})::text" if self.types[column] == "numeric" else f"{quoted(column)}::text"
+
+    def key(self, column: str) -> str:
+        """SQL of a column that names events: bigint if it holds integers, else text."""
+        return self.value(column) if self.kind(column) == "integer" else self.text(column)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
@@ -113,9 +121,10 @@ class Query:
 def events_query(pipeline: Pipeline, table: SourceTable) -> Query:
     """The interval's events in a total order, so that the same rows always come in the same sequence."""
     contract = pipeline.contract
-    selected = {name: table.value(name) for name in contract.columns}
+    kinds = {name: _kind(contract, table, name) for name in contract.columns}
+    selected = {name: table.text(name) if kind == "string" else table.value(name) for name, kind in kinds.items()}
     selected |= {"event_time": table.instant(contract.event_time), "known_at": table.instant(contract.known_at)}
-    types = {name: ARROW[table.kind(name)] for name in contract.columns}
+    types = {name: ARROW[kind] for name, kind in kinds.items()}
     instants = dict.fromkeys(("event_time", "known_at"), ARROW["timestamp"])
     first = ("event_time", contract.key, "known_at")
     order = [*first, *(name for name in contract.columns if name != contract.key)]
@@ -127,7 +136,7 @@ def labels_query(pipeline: Pipeline, table: SourceTable) -> Query:
     label = pipeline.label
     moment = table.instant(label.known_at)
     value = "1" if label.value is None else f"{quoted(label.value)}::{_label_cast(table, label.value)}"
-    selected = {"key": f"{quoted(_named(table, label.key))}::text", "value": value}
+    selected = {"key": _label_key(pipeline, table), "value": value}
     selected |= {"event_time": moment, "known_at": moment}
     schema = pa.schema(
         {"key": pa.string(), "value": pa.int8(), "event_time": ARROW["timestamp"], "known_at": ARROW["timestamp"]}
@@ -166,6 +175,27 @@ def _within(column: str) -> str:
     return f"{quoted(column)} >= {since} AND {quoted(column)} < {until}"
 
 
+def _kind(contract: Contract, table: SourceTable, column: str) -> Kind:
+    """How a column of the contract travels: as text where a double would write the id 12 as 12.0, or lose its digits.
+
+    An integer of the contract that the source has as a double is that double: text writes it 1e+15.
+    """
+    kind, wanted = table.kind(column), contract.columns[column].type
+    if column == contract.key:
+        return kind if kind == "integer" else "string"
+    if kind == "float" and (wanted == "string" or (wanted == "integer" and table.types[column] == "numeric")):
+        return "string"
+    return kind
+
+
+def _label_key(pipeline: Pipeline, table: SourceTable) -> str:
+    """SQL of the label's key as text, in the form that the event's key gets: the text `012` is the integer 12."""
+    text = f"({table.key(pipeline.label.key)})::text"
+    if pipeline.contract.columns[pipeline.contract.key].type == "string":
+        return text
+    return f"CASE WHEN {text} ~ '^ *[+-]?[0-9]+ *$' THEN {text}::numeric::text ELSE {text} END"
+
+
 def _label_cast(table: SourceTable, column: str) -> str:
     kind = table.kind(column)
     if kind not in ("boolean", "integer"):
@@ -176,8 +206,3 @@ def _label_cast(table: SourceTable, column: str) -> str:
             remedy="Name another column in label.value, or give the source a view that converts it.",
         )
     return "int" if kind == "boolean" else "bigint"
-
-
-def _named(table: SourceTable, column: str) -> str:
-    table.kind(column)
-    return column

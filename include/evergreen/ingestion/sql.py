@@ -52,7 +52,7 @@ def open_source(pipeline: Pipeline, url: str) -> Source:
     host = parsed.query.get("host", parsed.host or "localhost")
     return PostgresSource(
         pipeline=pipeline,
-        url=parsed.render_as_string(hide_password=False),
+        url=_for_libpq(parsed.render_as_string(hide_password=False)),
         where=f"{parsed.database} at {host}" + (f":{parsed.port}" if parsed.port else ""),
     )
 
@@ -145,6 +145,12 @@ def _require_labels(batch: pa.RecordBatch, thing: str) -> None:
             wanted="0 or 1",
             remedy="Mend the label column at the source, or name another in label.value.",
         )
+
+
+def _for_libpq(url: str) -> str:
+    """The URL with the blanks of its query as %20: SQLAlchemy writes a plus, which libpq reads as one."""
+    head, mark, query = url.partition("?")
+    return f"{head}{mark}{query.replace('+', '%20')}"
 
 
 def _not_a_url(found: str) -> ConfigurationError:

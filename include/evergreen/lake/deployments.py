@@ -1,4 +1,8 @@
-"""Where the lake says what is to serve: `deployments/<pipeline>/current.json`, written whole or not at all."""
+"""Where the lake says what is to serve, in objects written whole or not at all:
+
+`deployments/<pipeline>/current.json`, which serving follows, and `confirmed.json` beside it, the last of these that
+was seen to serve.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,22 @@ from evergreen.lake.lake import Lake
 def current_path(pipeline_name: str) -> str:
     """Path of the pipeline's current deployment below the lake's root."""
     return f"deployments/{pipeline_name}/current.json"
+
+
+def confirmed_path(pipeline_name: str) -> str:
+    """Path of the pipeline's last confirmed deployment below the lake's root."""
+    return f"deployments/{pipeline_name}/confirmed.json"
+
+
+def note_confirmed(lake: Lake, deployment: Deployment) -> None:
+    """Remembers that production was seen to be as `deployment` has it."""
+    lake.objects.put(confirmed_path(deployment.pipeline), deployment.to_json().encode())
+
+
+def was_confirmed(lake: Lake, deployment: Deployment) -> bool:
+    """Whether `deployment` is the one that `note_confirmed` was last called with."""
+    path = confirmed_path(deployment.pipeline)
+    return lake.objects.exists(path) and lake.objects.get(path) == deployment.to_json().encode()
 
 
 def publish_deployment(lake: Lake, deployment: Deployment) -> ObjectRef:

@@ -30,7 +30,9 @@ class Lake:
 
     raw/ labels/ clean/ quarantine/ features/ predictions/     Delta tables by day
     training_sets/ models/ evaluations/ reports/ sketches/     immutable objects
-    receipts/ deployments/ published/ arrivals/                small JSON, and notes
+    receipts/ deployments/ published/                          small JSON
+    arrivals/ validated/ feature_builds/ trainings/            notes of what is still to be done, or was
+    events/                                                    what serving replicas tell one another
     """
 
     url: str

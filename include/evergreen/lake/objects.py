@@ -41,7 +41,7 @@ class Objects(Protocol):
     def delete(self, path: str) -> None:
         """Remove the object at `path`; nothing happens when there is none.
 
-        Only checkpoints, and notes of arrivals that were taken in, are ever removed.
+        Only checkpoints, merged arrivals with their notes, and served events that are clean now are ever removed.
         """
 
     def list(self, prefix: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -24,22 +25,18 @@ def objects_of(artifact: Artifact, lake: Lake) -> list[ObjectRef]:
     if isinstance(artifact, TrainingSet):
         parts = json.loads(lake.objects.get(f"{artifact.uri}/manifest.json"))["parts"]
         return _folder(artifact.uri, artifact.digest, {f"{name}.parquet": p["digest"] for name, p in parts.items()})
+    found = [part for part in _parts(artifact) if isinstance(part, ObjectRef)]
     if isinstance(artifact, Evaluation):
-        paths = (evaluation_path(artifact), evaluation_report_path(artifact))
-        return [ObjectRef(path=path, digest=lake.objects.digest(path)) for path in paths]
-    return [part for part in _parts(artifact) if isinstance(part, ObjectRef)]
+        path = evaluation_path(artifact)
+        return [ObjectRef(path=path, digest=lake.objects.digest(path)), *found]
+    return found
 
 
 def evaluation_path(evaluation: Evaluation) -> str:
-    """Where an evaluation lies: one for each version, training set and champion."""
-    name = f"{evaluation.training_set[:16]}-{evaluation.champion or 'alone'}"
+    """Where an evaluation lies: another one of the same version, training set and champion lies beside it."""
+    digest = hashlib.sha256(evaluation.to_json().encode()).hexdigest()
+    name = f"{evaluation.training_set[:16]}-{evaluation.champion or 'alone'}-{digest[:16]}"
     return f"evaluations/{evaluation.pipeline}/{evaluation.version}/{name}.json"
-
-
-def evaluation_report_path(evaluation: Evaluation) -> str:
-    """Where the page of an evaluation lies."""
-    name = f"{evaluation.version}-{evaluation.training_set[:16]}-{evaluation.champion or 'alone'}"
-    return f"reports/{evaluation.pipeline}/evaluation/{name}.html"
 
 
 def _folder(uri: str, digest: str, files: dict[str, str]) -> list[ObjectRef]:

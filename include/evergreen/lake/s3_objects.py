@@ -21,7 +21,6 @@ from minio.credentials.providers import (
     AWSConfigProvider,
     ChainedProvider,
     EnvAWSProvider,
-    IamAwsProvider,
     Provider,
     StaticProvider,
 )
@@ -34,6 +33,7 @@ from evergreen.errors import ConfigurationError, NotFound
 from evergreen.lake.objects import CHUNK_BYTES, file_digest, require_digest, unavailable
 from evergreen.lake.s3_errors import s3_error
 from evergreen.lake.s3_options import BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, SILENT_ATTEMPTS, S3Options
+from evergreen.lake.s3_role import role_provider
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -255,7 +255,7 @@ def _pool(options: S3Options) -> urllib3.PoolManager:
 def _credentials(options: S3Options, pool: urllib3.PoolManager) -> Provider:
     if options.access_key:
         return StaticProvider(options.access_key, options.secret_key or "", options.session_token)
-    return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider(http_client=pool)])
+    return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), role_provider(pool)])
 
 
 def _refused(thing: str, error: ValueError, server: str) -> ConfigurationError:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -54,6 +54,10 @@ class DataFile:
     @property
     def digest(self) -> str:
         return Path(self.path).stem
+
+
+Choice: TypeAlias = Callable[[Sequence[DataFile]], Sequence[DataFile]]
+"""Files to commit, by those that the table has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,11 @@ class DayTable:
         days = sorted({f.day for f in files})
         return [self._table_day(d, [f for f in files if f.day == d], table.version()) for d in days]
 
+    def files(self) -> list[DataFile]:
+        """The Parquet files it consists of now."""
+        table = self._open()
+        return _files(table) if table is not None else []
+
     def listed(self) -> PublishedDays | None:
         """All written days with their files, of one version; None when none was ever written."""
         table = self._open()
@@ -147,10 +156,12 @@ class DayTable:
             require_digest(path, found=self.objects.digest(path), wanted=file.digest)
 
     def _write(self, day: date, rows: Batches, *, keep_others: bool) -> TableDay:
-        table = self._commit([self._put(day, rows)], rows.schema, keep_others=keep_others)
+        file = self.stage(day, rows)
+        table = self._commit(lambda _: [file], rows.schema, keep_others=keep_others)
         return self._table_day(day, [f for f in _files(table) if f.day == day], table.version())
 
-    def _put(self, day: date, rows: Batches) -> DataFile:
+    def stage(self, day: date, rows: Batches) -> DataFile:
+        """The file of `rows` (no `day` column), which lies in the table's folder now and is no part of it yet."""
         with TemporaryDirectory(prefix="evergreen-") as folder:
             local = Path(folder) / "rows.parquet"
             count = _write_parquet(local, rows, thing=f"Staging {self.path} of {day}")
@@ -159,31 +170,34 @@ class DayTable:
             self.objects.put_file(f"{self.path}/{name}", local)
             return file
 
-    def append_files(self, files: Sequence[DataFile], schema: pa.Schema) -> None:
-        """Returns when Parquet files that already lie in the table's folder are part of it, by one commit.
+    def append_files(self, choose: Choice, schema: pa.Schema) -> None:
+        """Returns when the staged files that `choose` names are part of the table, by one commit, or none for no files.
 
-        Those it has already change nothing. Raises ConfigurationError when a column has another type here.
+        It chooses by the table's files, and anew whenever another commit came in between. Raises
+        ConfigurationError, before it is asked, when a column of `schema` has another type here.
         """
-        self._commit(files, schema, keep_others=True)
+        self._commit(choose, schema, keep_others=True)
 
-    def _commit(self, files: Sequence[DataFile], schema: pa.Schema, *, keep_others: bool) -> DeltaTable:
+    def _commit(self, choose: Choice, schema: pa.Schema, *, keep_others: bool) -> DeltaTable:
         for attempt in range(COMMIT_TRIES):
             try:
-                return self._commit_once(files, schema, keep_others=keep_others)
+                return self._commit_once(choose, schema, keep_others=keep_others)
             except CommitFailedError:
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
         raise Conflict(
-            f"{self.path} of {files[0].day}",
+            f"Table {self.path}",
             found=f"{COMMIT_TRIES} commits by other writers in a row",
             wanted="one commit of our own",
             remedy="Run the task again when fewer runs write this table.",
         )
 
-    def _commit_once(self, files: Sequence[DataFile], schema: pa.Schema, *, keep_others: bool) -> DeltaTable:
-        """The table with `files` in it; CommitFailedError when another writer came first, at making the table too."""
+    def _commit_once(self, choose: Choice, schema: pa.Schema, *, keep_others: bool) -> DeltaTable:
+        """The table with the chosen files in it; CommitFailedError when another writer came first, at making it too."""
         table = self._open_or_create(schema)
+        there = _files(table)
+        files = choose(there)
         days = {f.day for f in files}
-        before = {f.path for f in _files(table) if f.day in days}
+        before = {f.path for f in there if f.day in days}
         news = [f for f in files if f.path not in before]
         if not news and (keep_others or before == {f.path for f in files}):
             return table

@@ -22,10 +22,19 @@ def read_anchor(lake: Lake) -> Anchor | None:
 def write_anchor(ledger: Ledger, lake: Lake) -> ObjectRef:
     """The anchor after it moved to the ledger's present heads; call it after appending.
 
+    Of two that write at once, whoever put the older heads sees that the ledger went on, and puts again.
     Raises IntegrityError, and leaves the old anchor, when the ledger is not whole: a shortened chain must
     not become the new truth.
     """
-    heads = ledger.heads()
+    written = None
+    while (heads := ledger.heads()) != written:
+        _require_whole(ledger, lake)
+        put = lake.objects.put(ANCHOR, heads.to_json().encode())
+        written = heads
+    return put
+
+
+def _require_whole(ledger: Ledger, lake: Lake) -> None:
     findings = ledger.verify(read_anchor(lake))
     if findings:
         raise IntegrityError(
@@ -35,4 +44,3 @@ def write_anchor(ledger: Ledger, lake: Lake) -> ObjectRef:
             remedy="Compare with a backup of the database; `evergreen audit verify` lists every finding.",
             details="\n".join(str(finding) for finding in findings),
         )
-    return lake.objects.put(ANCHOR, heads.to_json().encode())

@@ -55,7 +55,7 @@ class Database:
                 f"Ledger at {self.place}",
                 found="no tables of the ledger",
                 wanted="a migrated database",
-                remedy="Run `evergreen up`, or call Ledger.migrate() once.",
+                remedy="Run `evergreen prepare`, or on one machine `evergreen up`.",
             ) from error
 
     def _unavailable(self, error: exc.DBAPIError) -> EvergreenError:

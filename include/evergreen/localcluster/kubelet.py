@@ -26,6 +26,7 @@ from evergreen.localcluster.faults import FaultBook, FaultKind
 from evergreen.localcluster.image_names import absent_image, image_name_problem
 from evergreen.localcluster.pod_directory import PodDirectory, StopOrder
 from evergreen.localcluster.pod_status import (
+    DEADLINE_EXCEEDED,
     ContainerState,
     Running,
     Terminated,
@@ -93,6 +94,8 @@ class Kubelet:
             return
         if pod["status"]["phase"] not in _TERMINAL:
             states = self._states(pod, stopping=order is not None)
+            if order is None and _waits_past_deadline(pod, states):
+                order = self.stop(pod, _deadline_order(pod))
             pod = self._report(pod, states, order)
         if order is not None:
             self._remove_if_due(pod, order)
@@ -148,16 +151,13 @@ class Kubelet:
         directory = self.directory(pod)
         make_volumes(pod, directory, self._store)
         environment = container_environment(pod, container, directory, self._surroundings)
-        spec = pod["spec"]
-        started = epoch_seconds(pod["status"].get("startTime") or rfc3339())
-        seconds = spec.get("activeDeadlineSeconds")
         return Launch(
             argv=command_line(container, environment),
             environment=environment,
             working_directory=working_directory(container, directory),
             memory_limit_bytes=memory_limit_bytes(container),
-            grace_seconds=float(spec["terminationGracePeriodSeconds"]),
-            deadline=None if seconds is None else started + float(seconds),
+            grace_seconds=float(pod["spec"]["terminationGracePeriodSeconds"]),
+            deadline=_deadline(pod),
         )
 
     def _image_problem(self, pod: Json, container: Json, message: str | None) -> Waiting:
@@ -209,11 +209,11 @@ class Kubelet:
                 self._events.warning(pod, "Failed", f"Error: {state.message}", container=name)
                 continue
             self._events.normal(pod, "Started", f"Started container {name}", container=name)
-        if pod["status"].get("reason") == "DeadlineExceeded":
-            self._events.warning(pod, "DeadlineExceeded", pod["status"]["message"])
+        if pod["status"].get("reason") == DEADLINE_EXCEEDED.reason:
+            self._events.warning(pod, DEADLINE_EXCEEDED.reason, pod["status"]["message"])
 
-    def stop(self, pod: Json, order: StopOrder) -> None:
-        """Have a pod ended; the order is kept, so that a restarted server carries it out too."""
+    def stop(self, pod: Json, order: StopOrder) -> StopOrder:
+        """Have a pod ended by the order in force, which is kept, so that a restarted server carries it out too."""
         directory = self.directory(pod)
         directory.path.mkdir(parents=True, exist_ok=True)
         first = directory.stop_order() is None
@@ -222,6 +222,7 @@ class Kubelet:
             for name in started_containers(pod, running_only=True):
                 self._events.normal(pod, "Killing", f"Stopping container {name}", container=name)
         self._carry_out(pod, order)
+        return order
 
     def kill_for_memory(self, pod: Json) -> None:
         """What the kernel does to a container over its limit, done to the pod's first container."""
@@ -276,6 +277,26 @@ def _key(pod: Json) -> tuple[str, str]:
 
 def _succeeded(state: ContainerState) -> bool:
     return isinstance(state, Terminated) and state.exit_code == 0
+
+
+def _deadline(pod: Json) -> float | None:
+    """Epoch seconds at which the pod has been long enough on its node, whatever it did there; None: never."""
+    seconds = pod["spec"].get("activeDeadlineSeconds")
+    started = epoch_seconds(pod["status"].get("startTime") or rfc3339())
+    return None if seconds is None else started + float(seconds)
+
+
+def _waits_past_deadline(pod: Json, states: dict[str, ContainerState]) -> bool:
+    """Whether the deadline has passed a container that did not start; those that did are ended by their shims."""
+    deadline = _deadline(pod)
+    waits = any(isinstance(state, Waiting) for state in states.values())
+    return deadline is not None and time.time() >= deadline and waits
+
+
+def _deadline_order(pod: Json) -> StopOrder:
+    grace = float(pod["spec"]["terminationGracePeriodSeconds"])
+    late = DEADLINE_EXCEEDED
+    return StopOrder(at=time.time(), grace_seconds=grace, reason=late.reason, message=late.message)
 
 
 def started_containers(pod: Json, *, running_only: bool = False) -> set[str]:

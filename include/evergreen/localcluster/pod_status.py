@@ -53,6 +53,11 @@ class Verdict:
     """Reason of the DisruptionTarget condition, which tells eviction from failure."""
 
 
+DEADLINE_EXCEEDED = Verdict(
+    reason="DeadlineExceeded", message="Pod was active on the node longer than the specified deadline"
+)
+
+
 def phase_of(init: Sequence[ContainerState], main: Sequence[ContainerState], *, doomed: bool) -> Phase:
     """The phase that these states add up to; `doomed` pods fail once nothing of them runs."""
     everything = [*init, *main]
@@ -83,26 +88,23 @@ def pod_status(pod: Json, states: States, verdict: Verdict | None) -> Json:
     }
     if any(not isinstance(state, Waiting) for state in states.values()):
         status |= {"podIP": LOCAL_ADDRESS, "podIPs": [{"ip": LOCAL_ADDRESS}]}
-    if reason := _pod_reason(phase, main, verdict):
+    if reason := _pod_reason(phase, [*init, *main], verdict):
         status |= reason
     never_started = all(isinstance(state, Waiting) for state in states.values())
-    if phase == "Failed" and never_started:
-        return status  # as the kubelet does: a pod that failed before its containers has no statuses
+    if never_started and verdict is not None and verdict.disruption is not None:
+        return status  # as the kubelet does: a pod that was turned away before its containers has no statuses
     if pod["spec"].get("initContainers"):
         status["initContainerStatuses"] = _statuses(pod, pod["spec"]["initContainers"], states, init=True)
     status["containerStatuses"] = _statuses(pod, pod["spec"]["containers"], states)
     return status
 
 
-def _pod_reason(phase: Phase, main: Sequence[ContainerState], verdict: Verdict | None) -> Json | None:
-    if phase != "Failed":
+def _pod_reason(phase: Phase, states: Sequence[ContainerState], verdict: Verdict | None) -> Json | None:
+    if any(isinstance(state, Terminated) and state.cause == DEADLINE_EXCEEDED.reason for state in states):
+        verdict = verdict or DEADLINE_EXCEEDED
+    if phase != "Failed" or verdict is None:
         return None
-    if verdict is not None:
-        return {"reason": verdict.reason, "message": verdict.message}
-    if any(isinstance(state, Terminated) and state.cause == "DeadlineExceeded" for state in main):
-        message = "Pod was active on the node longer than the specified deadline"
-        return {"reason": "DeadlineExceeded", "message": message}
-    return None
+    return {"reason": verdict.reason, "message": verdict.message}
 
 
 def _statuses(pod: Json, containers: Sequence[Json], states: States, *, init: bool = False) -> list[Json]:

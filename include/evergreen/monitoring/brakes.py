@@ -58,11 +58,18 @@ def cooldown(pipeline: Pipeline, day: date, decisions: Iterable[RetrainDecision]
     )
 
 
-def already_trained(day: date, versions: Sequence[Model], *, learned_day: date, began: date | None) -> Brake:
-    """Holds when a version trained later exists, or the champion's newest training day looks like these days."""
+def already_trained(
+    day: date, versions: Sequence[Model], *, learned_day: date, began: date | None, comparable: bool
+) -> Brake:
+    """Holds when a version trained later exists, or the champion's newest training day looks like these days.
+
+    Also while the days after that one hold too little to tell, so that a new champion is not replaced unseen.
+    """
     later = [model.version for model in versions if model.as_of > end_of(day)]
     if later:
         why = f"version {later[-1]} was already trained as of a later day"
+    elif not comparable:
+        why = f"the days after {learned_day} hold too little to tell whether the champion knows such days"
     elif began is None:
         why = f"the champion already learned from days like this, the last of them {learned_day}"
     else:

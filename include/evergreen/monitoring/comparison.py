@@ -24,7 +24,7 @@ class Comparison:
 
     columns: tuple[ColumnDrift, ...]
     unjudged: Mapping[str, str]
-    """Column -> reason."""
+    """Column -> reason; also of columns that only one side has."""
     drifted: bool
 
     @property
@@ -55,7 +55,7 @@ def compare(
     columns = [verdicts.get(column.column, column) for column in measured]
     return Comparison(
         columns=tuple(sorted(columns, key=lambda c: (c.column in reasons, -c.population_stability, c.column))),
-        unjudged={name: reasons[name] for name in names if name in reasons},
+        unjudged=reasons,
         drifted=sum(c.drifted for c in columns) >= monitoring.min_drifted_columns,
     )
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import date, datetime
 
 import polars as pl
 
-from evergreen.artifacts import Receipt
 from evergreen.lake.lake import Lake, end_of, start_of
+from evergreen.monitoring.trainings import trainings
 from evergreen.pipeline import Pipeline
-
-TRAINING_TASK = "train"
 
 
 def new_positives(pipeline: Pipeline, first: date, last: date, *, known_by: datetime, lake: Lake) -> int:
@@ -27,16 +26,17 @@ def new_positives(pipeline: Pipeline, first: date, last: date, *, known_by: date
 
 
 def training_hours(pipeline: Pipeline, month: date, lake: Lake) -> tuple[float, float]:
-    """Hours that training took in the calendar month of `month`, and those of the longest training ever.
+    """Hours that training took in the calendar month of `month`, and those of the run that took longest ever.
 
-    Receipts are the witness, so a training that died without one is not counted.
+    The trials of a search are training too; what `evergreen replay` makes again is none. Receipts are the witness, so
+    a training that died without one is not counted.
     """
-    folder = f"receipts/{pipeline.pipeline}"
-    paths = [path for path in lake.objects.list(folder) if _task(path) == TRAINING_TASK]
-    receipts = [Receipt.from_json(lake.objects.get(path)) for path in paths]
-    hours = [(receipt.started_at.date().replace(day=1), receipt.seconds / 3600) for receipt in receipts]
-    spent = sum(each for started, each in hours if started == month.replace(day=1))
-    return spent, max((each for _, each in hours), default=0.0)
+    tries = trainings(pipeline.pipeline, lake)
+    started = [one for one in tries if one.started_at.date().replace(day=1) == month.replace(day=1)]
+    runs: defaultdict[str, float] = defaultdict(float)
+    for one in tries:
+        runs[one.run] += one.seconds
+    return sum(one.seconds for one in started) / 3600, max(runs.values(), default=0.0) / 3600
 
 
 def _positive_keys(pipeline: Pipeline, first: date, known_by: datetime, lake: Lake) -> pl.DataFrame:
@@ -52,8 +52,3 @@ def _positive_keys(pipeline: Pipeline, first: date, known_by: datetime, lake: La
     labels = pl.DataFrame(reader.read_all()).cast({"key": pl.String, "value": pl.Int8})
     latest = labels.sort("known_at", "value").group_by("key").agg(pl.col("value").last())
     return latest.filter(pl.col("value") == 1).select("key")
-
-
-def _task(path: str) -> str:
-    """The task of receipts/<pipeline>/<run>/<task>/<try>.json, without the groups it is in."""
-    return path.split("/")[-2].rsplit(".", 1)[-1]

@@ -110,7 +110,9 @@ def _brakes(
     spent, longest = training_hours(pipeline, day, lake)
     return [
         cooldown(pipeline, day, [decision for _, decision in ledger.decisions(name)]),
-        already_trained(day, versions, learned_day=episode.learned_day, began=episode.began),
+        already_trained(
+            day, versions, learned_day=episode.learned_day, began=episode.began, comparable=episode.comparable
+        ),
         too_early(pipeline, day, began=episode.began),
         too_few_new_labels(pipeline, _unseen_positives(pipeline, day, model, episode, lake, now=now)),
         gpu_budget(pipeline, spent_hours=spent, next_hours=longest),

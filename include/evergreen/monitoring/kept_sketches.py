@@ -2,7 +2,7 @@
 
 sketches/<pipeline>/
     <features day digest>.arrow                     features of one day, as known at its end
-    training-<training set digest>.arrow            features the model learned from
+    learned-<training set digest>.arrow             features the model learned from
     scores-<version>-holdout.arrow                  scores on rows it never learned from
     scores-<version>-<features day digest>.arrow    scores on one day
 """
@@ -46,14 +46,14 @@ def day_sketch(pipeline: Pipeline, built: TableDay, lake: Lake) -> Sketch:
 
 
 def training_sketch(pipeline: Pipeline, model: Model, lake: Lake) -> Sketch:
-    """The features `model` learned from, of each only the rows whose windows history filled.
+    """Those of the pipeline's features that `model` learned from, of each only the rows whose windows history filled.
 
-    Near the first day of history a seven-day count is small because history is short; such rows are left
-    out of that feature's reference, or recent days would seem to have drifted away from them.
+    After the first day of history, or after a gap, a seven-day count is small because history is short; such
+    rows are left out of that feature's reference, or recent days would seem to have drifted away from them.
     """
     folder = TrainingFolder.of(model, lake)
-    names = (*pipeline.features.numeric, *pipeline.features.categorical)
-    path = f"training-{model.training_set}"
+    names = folder.shared(pipeline)
+    path = f"learned-{model.training_set}"
     return _kept(lake, pipeline, path, names, lambda: _sketch_training(pipeline, folder, lake))
 
 
@@ -103,31 +103,31 @@ def day_frames(zone: str, pipeline: Pipeline, day: date, lake: Lake, columns: Se
 
 
 def built_days(pipeline: Pipeline, days: Sequence[date], lake: Lake) -> list[TableDay]:
-    """The days as the features table has them, stale ones rebuilt; NotFound when one was never built."""
-    found = {d.day: d for d in refresh_features(pipeline, lake, min(days), max(days))}
-    missing = [day for day in days if day not in found]
-    if missing:
+    """Those of `days` that were ever clean, in order, stale ones rebuilt; NotFound when the last one never was."""
+    built = refresh_features(pipeline, lake, days[0], days[-1])
+    if not built or built[-1].day != days[-1]:
         raise NotFound(
             f"Features of {pipeline.pipeline}",
-            found=f"none for {missing[0]}",
-            wanted="every day that is checked",
-            remedy=f"Run or backfill {pipeline.pipeline}.ingest_data for {missing[0]}.",
+            found=f"none for {days[-1]}",
+            wanted="those of the last day that is checked",
+            remedy=f"Run or backfill {pipeline.pipeline}.ingest_data for {days[-1]}.",
         )
-    return [found[day] for day in days]
+    return built
 
 
 def _sketch_training(pipeline: Pipeline, folder: TrainingFolder, lake: Lake) -> Sketch:
-    features = pipeline.features
+    back = looks_back(pipeline.features)
+    shared = folder.shared(pipeline)
     history_from = folder.history_from(lake.table("features", pipeline.pipeline).days())
     with folder.fetched("train", lake) as file:
         parts: dict[timedelta, Sketch] = {}
-        for span in sorted(set(looks_back(features).values())):
-            names = [name for name, back in looks_back(features).items() if back == span]
+        for span in sorted({back[name] for name in shared}):
+            names = [name for name in shared if back[name] == span]
             settled = history_from + span if span else None
             parts[span] = sketch_frames(
                 _settled(frames_of(file, ["event_time", *names]), settled),
-                numeric=[name for name in names if name in features.numeric],
-                categorical=[name for name in names if name in features.categorical],
+                numeric=[name for name in names if name in folder.numeric],
+                categorical=[name for name in names if name in folder.categorical],
             )
     return merge(list(parts.values()))
 

@@ -25,6 +25,8 @@ class Findings:
     version: str
     days: tuple[date, date]
     """First and last, inclusive."""
+    without_rows: tuple[date, ...] = ()
+    """Those of them that are left out, as nothing of them is clean."""
     rows: int
     scores_from: str
     """Whose scores the current ones are, in plain words."""
@@ -33,6 +35,11 @@ class Findings:
     current: Sketch
     comparison: Comparison
     reason: str
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """The columns that only one side has, by name."""
+        return sorted(self.comparison.unjudged.keys() - {column.column for column in self.comparison.columns})
 
 
 def publish_report(findings: Findings, lake: Lake) -> ObjectRef:

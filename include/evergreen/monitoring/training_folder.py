@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from evergreen.artifacts import Model, TableDay
+from evergreen.features.definitions import feature_digests
 from evergreen.lake.lake import Lake, start_of
 from evergreen.lake.objects import file_digest, require_digest
+from evergreen.monitoring.history import unbroken_from
+from evergreen.pipeline import Pipeline
 
 BATCH_ROWS = 1 << 17
 
@@ -35,6 +38,10 @@ class TrainingFolder(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    definitions: dict[str, str] = {}
+    """Digest of each feature's definition; none in sets from before they were noted."""
     train_days: tuple[date, date]
     holdout_days: tuple[date, date]
     features: dict[date, str]
@@ -43,14 +50,33 @@ class TrainingFolder(BaseModel):
     uri: str = ""
 
     def history_from(self, built: Sequence[TableDay]) -> datetime:
-        """The first instant of history that the features of this set could look back to.
+        """The first instant of unbroken history that the features of this set's last training day could look back to.
 
         `built` holds the days of features there are now. Where the first training day was rebuilt since,
-        history may have grown backwards after the set was made, and is taken to begin with that day.
+        history may have grown backwards after the set was made, and is taken to begin with that day. A gap
+        among the training days counts as it was then, also when it was filled since.
         """
-        first = self.train_days[0]
+        first, last = self.train_days
         unchanged = any(day.day == first and day.digest == self.features.get(first) for day in built)
-        return start_of(min(day.day for day in built) if unchanged else first)
+        before = {day.day for day in built if day.day < first} if unchanged else set()
+        return start_of(unbroken_from(self.features.keys() | before, last))
+
+    def redefined(self, pipeline: Pipeline) -> frozenset[str]:
+        """The features of both whose definition is another one now; none of a set that does not say what it had."""
+        now = feature_digests(pipeline) if self.definitions else {}
+        return frozenset(name for name in now.keys() & self.definitions.keys() if now[name] != self.definitions[name])
+
+    def shared(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """The pipeline's features that this set has too, as the same kind and not redefined since."""
+        features, redefined = pipeline.features, self.redefined(pipeline)
+        numeric = [name for name in features.numeric if name in self.numeric]
+        both = (*numeric, *(name for name in features.categorical if name in self.categorical))
+        return tuple(name for name in both if name not in redefined)
+
+    def lacking(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """The features of this set that the pipeline lacks, has as another kind, or has redefined."""
+        shared = self.shared(pipeline)
+        return tuple(name for name in (*self.numeric, *self.categorical) if name not in shared)
 
     @classmethod
     def of(cls, model: Model, lake: Lake) -> Self:

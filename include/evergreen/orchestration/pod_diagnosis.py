@@ -36,6 +36,7 @@ class Cause(StrEnum):
     KUBECONFIG = "kubeconfig"
     UNREACHABLE = "unreachable"
     IMAGE = "image"
+    REGISTRY = "registry"
     CONTAINER = "container"
     EVICTED = "evicted"
     STORAGE = "storage"
@@ -62,6 +63,7 @@ ACTIONS = {
     Cause.KUBECONFIG: Action.FAIL,
     Cause.UNREACHABLE: Action.RETRY,
     Cause.IMAGE: Action.FAIL,
+    Cause.REGISTRY: Action.RETRY,
     Cause.CONTAINER: Action.FAIL,
     Cause.EVICTED: Action.RESUME,
     Cause.STORAGE: Action.FAIL,

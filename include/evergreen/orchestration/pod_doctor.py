@@ -161,11 +161,20 @@ def _image(facts: Facts) -> Diagnosis | None:
         return None
     why = pulls[-1].get("message") if pulls else facts.waiting.get("message")
     image = facts.container.get("image", "its image")
-    return Diagnosis(
-        cause=Cause.IMAGE,
-        sentence=f"{_pod(facts)} could not start: the image {image} cannot be pulled. {_sentence(why or '')}".rstrip(),
-        remedy="Correct EVERGREEN_TRAINER_IMAGE, push the image, or give the service account a pull secret.",
-    )
+    passing = re.search(_REGISTRY_AWAY, str(why).replace(image, ""))
+    sentence = f"{_pod(facts)} could not start: the image {image} cannot be pulled. {_sentence(why or '')}".rstrip()
+    if passing:
+        remedy = "See that its registry answers the nodes, or correct EVERGREEN_TRAINER_IMAGE."
+        return Diagnosis(cause=Cause.REGISTRY, sentence=sentence, remedy=remedy)
+    remedy = "Correct EVERGREEN_TRAINER_IMAGE, push the image, or give the service account a pull secret."
+    return Diagnosis(cause=Cause.IMAGE, sentence=sentence, remedy=remedy)
+
+
+_REGISTRY_AWAY = (
+    r"(?i)timeout|timed out|deadline exceeded|connection refused|connection reset|\bEOF\b|server misbehaving"
+    r"|temporary failure|too many requests|toomanyrequests|\b429\b|\b50[0234]\b"
+)
+"""What pulls say while a registry or the way to it is away; a name that nobody knows is no such thing."""
 
 
 def _container(facts: Facts) -> Diagnosis | None:

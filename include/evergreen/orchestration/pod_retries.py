@@ -14,12 +14,13 @@ from typing import Any
 
 from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 
-from evergreen.errors import DataError, EvergreenError, LakeUnavailable
+from evergreen.errors import DataError, EvergreenError
 from evergreen.orchestration.pod_diagnosis import Action, Cause, Diagnosis
+from evergreen.orchestration.pod_doctor import RESUMES as GOES_ON
 from evergreen.orchestration.pod_doctor import diagnose
 from evergreen.orchestration.pod_examination import chain, examine
 from evergreen.orchestration.pod_failures import Failure, failures_since, record_failure
-from evergreen.orchestration.proof import identity, open_lake, pipeline_of
+from evergreen.orchestration.proof import identity, open_lake, pipeline_of, was_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ SPARE = 2
 """For workers that die, which nobody can record."""
 RETRIES = RESUMES + ORDINARY + HALVINGS + SPARE
 DELAYS = {Action.RESUME: timedelta(seconds=5), Action.HALVE: timedelta(seconds=5), Action.RETRY: timedelta(seconds=10)}
-QUOTA_DELAY = timedelta(minutes=1)
+SLOW = {Cause.QUOTA: timedelta(minutes=1), Cause.REGISTRY: timedelta(minutes=1)}
+"""What takes longer to pass."""
 
 
 class PodRetries(RetryPolicy):
@@ -42,9 +44,9 @@ class PodRetries(RetryPolicy):
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
         """The decision for a failed pod; its reason is the doctor's sentence, which the log ends with."""
-        diagnosis = _own_error(exception) or diagnose(examine(context["task"], exception, context))
+        diagnosis = _stopped(context) or _own_error(exception) or diagnose(examine(context["task"], exception, context))
         first = max_tries - context["task"].retries + 1
-        action, outcome = self.decide(diagnosis, _spent(context, first, try_number))
+        action, outcome = self.decide(diagnosis, _spent_or_all(context, first, try_number))
         reason = f"{diagnosis} {outcome}"
         _record(context, diagnosis, action)
         logger.error("%s", reason)
@@ -71,15 +73,18 @@ _NEXT = {
 
 
 def spent_before(context: Mapping[str, Any]) -> Counter[Action]:
-    """How many of the running task's tries went to each action since it was last cleared."""
-    instance = context["ti"]
-    return _spent(context, instance.max_tries - context["task"].retries + 1, instance.try_number)
+    """How many of the running task's tries went to each action since it was last cleared; else the lake's error."""
+    return _spent(context, context["ti"].max_tries - context["task"].retries + 1)
 
 
-def _spent(context: Mapping[str, Any], first: int, try_number: int) -> Counter[Action]:
+def _spent(context: Mapping[str, Any], first: int) -> Counter[Action]:
+    return Counter(failure.action for failure in failures_since(open_lake(), context, first))
+
+
+def _spent_or_all(context: Mapping[str, Any], first: int, try_number: int) -> Counter[Action]:
     try:
-        return Counter(failure.action for failure in failures_since(open_lake(), context, first))
-    except LakeUnavailable as error:
+        return _spent(context, first)
+    except EvergreenError as error:
         logger.warning("Earlier failures cannot be read, so every try counts: %s", error)
         return Counter(dict.fromkeys(Action, try_number - first))
 
@@ -99,8 +104,15 @@ def _record(context: Mapping[str, Any], diagnosis: Diagnosis, action: Action) ->
     )
     try:
         logger.info("Failure recorded at %s", record_failure(open_lake(), failure))
-    except LakeUnavailable as error:
+    except EvergreenError as error:
         logger.warning("This failure cannot be recorded: %s", error)
+
+
+def _stopped(context: Mapping[str, Any]) -> Diagnosis | None:
+    if not was_stopped(context):
+        return None
+    sentence = "The worker that waited for the pod was asked to stop, and took the pod along."
+    return Diagnosis(cause=Cause.DELETED, sentence=sentence, remedy=GOES_ON)
 
 
 def _own_error(exception: BaseException) -> Diagnosis | None:
@@ -117,7 +129,7 @@ _LASTING = {True: Cause.DATA, False: Cause.CONFIGURATION}
 
 
 def _delay(diagnosis: Diagnosis, action: Action) -> timedelta:
-    return QUOTA_DELAY if diagnosis.cause is Cause.QUOTA else DELAYS[action]
+    return SLOW.get(diagnosis.cause, DELAYS[action])
 
 
 def _used_up(action: Action, budget: int) -> str:

@@ -24,6 +24,14 @@ SCRATCH = "/scratch"
 DEVICES = {"nvidia.com/gpu": "cuda", "google.com/tpu": "xla"}
 """Limit of a profile -> the kind of device that a step must find in the pod."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
+_IMAGE = {"name": "EVERGREEN_TRAINER_IMAGE", "value": "{{ task.image }}"}
+TOLD_ITS_IMAGE = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "spec": {"containers": [{"name": "base", "env": [_IMAGE]}]},
+}
+"""What the operator completes to the pod. Receipts name the image that ran: a trainer of one's own has another than the
+settings', given after these arguments, and what the profile decides is set again once templates are rendered."""
 
 
 def pod_arguments(settings: Settings, profile: Profile, labels: dict[str, str]) -> dict[str, Any]:
@@ -32,6 +40,7 @@ def pod_arguments(settings: Settings, profile: Profile, labels: dict[str, str]) 
         "namespace": settings.namespace,
         "service_account_name": settings.service_account,
         "image": settings.trainer_image,
+        "pod_template_dict": TOLD_ITS_IMAGE,
         "config_file": str(settings.kubeconfig) if settings.kubeconfig else None,
         "in_cluster": settings.kubeconfig is None,
         "env_from": [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=LAKE_SECRET, optional=True))],
@@ -64,16 +73,20 @@ def profile_arguments(settings: Settings, profile: Profile, labels: dict[str, st
 
 
 def _environment(settings: Settings, profile: Profile) -> dict[str, str]:
-    """Nothing secret; what libraries write goes to the scratch volume, for the root file system is read-only."""
+    """Nothing secret; what libraries write goes to the scratch volume, for the root file system is read-only.
+
+    torch is told to compile nothing at first use here too, and not in Evergreen's image alone: neither an image of
+    one's own nor the machine of a local cluster need have a C compiler.
+    """
     expected = next((kind for limit, kind in DEVICES.items() if limit in profile.limits), "")
     return {
         "EVERGREEN_EXPECTED_DEVICE": "" if settings.made_up_devices else expected,
         "EVERGREEN_PRICE_PER_HOUR": str(profile.price_per_hour),
         "EVERGREEN_WATTS": str(profile.watts),
         "EVERGREEN_LAKE_URL": settings.lake_url,
-        "EVERGREEN_TRAINER_IMAGE": settings.trainer_image,
         "EVERGREEN_CODE_VERSION": settings.code_version,
         "OMP_WAIT_POLICY": "passive",
+        "TORCH_DISABLE_NATIVE_JIT": "1",
         "HOME": SCRATCH,
         "TMPDIR": SCRATCH,
         "XDG_CACHE_HOME": f"{SCRATCH}/.cache",

@@ -27,6 +27,8 @@ IDENTITY = ("evergreen/pipeline", "evergreen/step", INSTALLATION)
 MAPPED_TASK = "{{ ti.task_id }}.{{ ti.map_index }}"
 """Template of a mapped task's name on its receipt; the same as in `proof.identity`."""
 STEP = ("python", "-m", "evergreen.step")
+TRAINING = ("train", "try")
+"""Steps that another framework may do; evaluation reads the ONNX graph alone."""
 FEWEST_ROWS = 32
 """Micro-batches get no smaller than this: what does not fit then is not the rows."""
 FINISHING = timedelta(minutes=15)
@@ -81,7 +83,7 @@ def _step_arguments(pipeline: Pipeline, step: str) -> dict[str, Any]:
         "retries": RETRIES,
         "retry_delay": timedelta(seconds=10),
         "retry_exponential_backoff": False,
-        "retry_policy": PodRetries(halvings=_halvings(pipeline.training) if step == "train" else 0),
+        "retry_policy": PodRetries(halvings=_halvings(pipeline.training) if step in TRAINING else 0),
         "pre_execute": use_chosen_profile,
         "post_execute": require_pod_receipt,
         "on_failure_callback": delete_pods,
@@ -109,12 +111,11 @@ def use_chosen_profile(context: Mapping[str, Any]) -> None:
 
 
 def _command(training: Training, step: str) -> tuple[str, ...]:
-    """Only training is another framework's business: evaluation reads the ONNX graph alone."""
-    return training.command if step == "train" else STEP
+    return training.command if step in TRAINING else STEP
 
 
 def _own_image(training: Training, step: str) -> dict[str, str]:
-    return {"image": training.image} if training.image and step == "train" else {}
+    return {"image": training.image} if training.image and step in TRAINING else {}
 
 
 def _time_limit(profile: Profile) -> timedelta:

@@ -145,7 +145,8 @@ def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
     """Nothing, when the pod this try waited for left a receipt whose outputs verify; otherwise the task fails.
 
     Given to KubernetesPodOperator as `post_execute`, so that exit code 0 alone is never green. A pod that was taken
-    over from a try whose worker died proves itself under the number of that try, which its label tells.
+    over from a try whose worker died proves itself under the number of that try, which its label tells. A worker that
+    is asked to stop takes its pod along: that is no proof of anything, and `PodRetries` resumes.
     """
     from evergreen.lake.receipts import receipt_path, require_receipt
 
@@ -154,11 +155,16 @@ def require_pod_receipt(context: Mapping[str, Any], result: Any = None) -> None:
     try:
         receipt = require_receipt(open_lake(), pipeline, **who)
     except EvergreenError as error:
-        if error.retryable:
+        if error.retryable or was_stopped(context):
             raise
         raise AirflowFailException(str(error)) from error
     _announce(context, receipt_path(pipeline, **who))
     logger.info("Receipt of %s verified: %d objects", receipt.task, len(receipt.objects))
+
+
+def was_stopped(context: Mapping[str, Any]) -> bool:
+    """Whether this try's worker was asked to stop, on which the operator deletes its pod and just returns."""
+    return bool(context["task"]._killed)
 
 
 def _attempt_of_pod(context: Mapping[str, Any]) -> int:

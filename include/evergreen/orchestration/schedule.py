@@ -11,9 +11,12 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from evergreen.pipeline import Pipeline
 
-NIGHTLY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+NIGHTLY = CronPartitionTimetable(
+    "0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d", run_immediately=timedelta(0)
+)
 """Midnight UTC, for the day that just ended; the partition key is that day. Only a midnight tick lets
-scheduled, manual and backfilled runs agree on the day."""
+scheduled, manual and backfilled runs agree on the day. A first start runs nothing: without `run_immediately` it would
+for a tenth of the day, until 02:24."""
 
 DEFAULT_ARGS: dict[str, Any] = {
     "retries": 2,

@@ -45,7 +45,7 @@ def draw_trials(pipeline: str, epochs: int) -> list[list[str]]:
 
         drawn = draw_configurations(_search(stage))
         stage.finish()
-        return [_words(configuration, epochs) for configuration in drawn]
+        return [_words(stage, configuration, epochs) for configuration in drawn]
 
 
 @task
@@ -59,7 +59,7 @@ def keep_best(pipeline: str, round_task: str, epochs: int) -> list[list[str]]:
         kept = survivors(_search(stage), _trials(results))
         _show(kept)
         stage.finish()
-        return [_words(trial.configuration, epochs) for trial in kept]
+        return [_words(stage, trial.configuration, epochs) for trial in kept]
 
 
 @task(task_id=CHOSEN)
@@ -100,5 +100,7 @@ def _show(trials: list[Trial]) -> None:
         )
 
 
-def _words(configuration: dict[str, object], epochs: int) -> list[str]:
-    return ["--configuration", json.dumps(configuration, sort_keys=True), "--epochs", str(epochs)]
+def _words(stage: Stage, configuration: dict[str, object], epochs: int) -> list[str]:
+    """A trial's own options; what the trigger form says is no template here, as mapped pods render none."""
+    fresh = str(stage.params["fresh"])
+    return ["--configuration", json.dumps(configuration, sort_keys=True), "--epochs", str(epochs), "--fresh", fresh]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evergreen.artifacts import Receipt
 from evergreen.provenance import code_digest, environment, hardware
+from evergreen.settings import VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +36,45 @@ def compare(prefix: str, recorded: Mapping[str, str], found: Mapping[str, str], 
     ]
 
 
-def changes_since(trained: Receipt) -> list[str]:
-    """What differs between this process and the one that wrote `trained`: code, environment, hardware."""
-    changed = []
-    if trained.code_digest != code_digest():
-        changed.append(
-            f"code (version {trained.code_version}, sources {trained.code_digest[:12]} then, {code_digest()[:12]} now)"
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a result came from, beside its inputs."""
+
+    code_version: str
+    code_digest: str
+    environment: Mapping[str, str]
+    """Library -> release."""
+    hardware: str
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Origin:
+        """That of the process which wrote `receipt`."""
+        return cls(
+            code_version=receipt.code_version,
+            code_digest=receipt.code_digest,
+            environment=receipt.environment,
+            hardware=receipt.hardware,
         )
-    now = environment()
+
+    @classmethod
+    def here(cls) -> Origin:
+        """That of this process."""
+        return cls(code_version=VERSION, code_digest=code_digest(), environment=environment(), hardware=hardware())
+
+
+def changes(then: Origin, now: Origin) -> list[str]:
+    """What differs between the two: code, environment, hardware."""
+    changed = []
+    if then.code_digest != now.code_digest:
+        sources = f"sources {then.code_digest[:12]} then, {now.code_digest[:12]} now"
+        changed.append(f"code (version {then.code_version}, {sources})")
     libraries = [
-        f"{name} {trained.environment.get(name, 'absent')} then, {now.get(name, 'absent')} now"
-        for name in sorted(trained.environment.keys() | now.keys())
-        if trained.environment.get(name) != now.get(name)
+        f"{name} {then.environment.get(name, 'absent')} then, {now.environment.get(name, 'absent')} now"
+        for name in sorted(then.environment.keys() | now.environment.keys())
+        if then.environment.get(name) != now.environment.get(name)
     ]
     if libraries:
         changed.append(f"environment ({'; '.join(libraries)})")
-    if trained.hardware != hardware():
-        changed.append(f"hardware ({trained.hardware} then, {hardware()} now)")
+    if then.hardware != now.hardware:
+        changed.append(f"hardware ({then.hardware} then, {now.hardware} now)")
     return changed

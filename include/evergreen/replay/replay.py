@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from evergreen.artifacts import Model
+from evergreen.artifacts import Model, Receipt
 from evergreen.errors import EvergreenError, TemporaryError
 from evergreen.features.training_set import build_training_set
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import require_receipt
-from evergreen.replay.comparison import Comparison, changes_since, compare
+from evergreen.replay.comparison import Comparison, Origin, changes, compare
 from evergreen.replay.trail import Trail
+from evergreen.replay.training_command import training_command
 from evergreen.settings import Settings
 from evergreen.training.model_files import read_manifest
 
@@ -27,9 +29,12 @@ NOT_REPEATABLE = "neither data, code, environment nor hardware changed: the step
 def replay(trail: Trail, lake: Lake, settings: Settings) -> list[Comparison]:
     """One comparison for each thing made again, in order; the training starts from the recorded training set.
 
-    Nothing that serves is touched: what is made again lies in the lake under its own digest, unregistered.
+    Nothing that others read is touched: features are built anew apart from the pipeline's, and what is made of them
+    lies in the lake under its own digest, unregistered. Raises ConfigurationError, before anything is made, where the
+    trainer of this version cannot run here.
     """
-    return [*_data(trail, lake), *_model(trail, lake, settings)]
+    command = training_command(trail)
+    return [*_data(trail, lake), *_model(trail, command, lake, settings)]
 
 
 def first_difference(comparisons: list[Comparison]) -> Comparison | None:
@@ -38,15 +43,18 @@ def first_difference(comparisons: list[Comparison]) -> Comparison | None:
 
 
 def _data(trail: Trail, lake: Lake) -> list[Comparison]:
-    """The training set frozen once more, from history as it was known then."""
+    """The training set frozen once more from history as it was known then, features built anew on a scratch disk."""
     recorded = _parts(lake, trail.training_set.uri)
     span = trail.training_set.train_days
     as_of_day = (trail.training_set.as_of - timedelta(microseconds=1)).date()
+    window_days = (span[1] - span[0]).days + 1
     try:
-        again = build_training_set(trail.pipeline, as_of_day, lake, window_days=(span[1] - span[0]).days + 1)
+        with TemporaryDirectory(prefix="evergreen-replay-") as scratch:
+            apart = Lake(Path(scratch).as_uri())
+            again = build_training_set(trail.pipeline, as_of_day, lake, window_days=window_days, features=apart)
     except EvergreenError as error:
         return [Comparison(thing="training set", recorded=trail.training_set.digest, found=str(error), why="data")]
-    changed = changes_since(trail.trained)
+    changed = changes(Origin.of(trail.frozen), Origin.here())
     why = " or ".join(["data (history as of that day reads otherwise now)", *changed])
     return compare("training set", recorded, _parts(lake, again.uri), why)
 
@@ -56,22 +64,26 @@ def _parts(lake: Lake, uri: str) -> dict[str, str]:
     return {part: parts[part]["digest"] for part in LEARNED_FROM}
 
 
-def _model(trail: Trail, lake: Lake, settings: Settings) -> list[Comparison]:
+def _model(trail: Trail, command: list[str], lake: Lake, settings: Settings) -> list[Comparison]:
     """The model trained once more on the recorded training set."""
     recorded = read_manifest(lake, trail.model.uri, trail.model.digest)
-    again = _train(trail, lake, settings)
-    why = " and ".join(changes_since(trail.trained)) or NOT_REPEATABLE
+    trained = _train(trail, command, lake, settings)
+    again = Model.model_validate(trained.result["Model"])
+    why = " and ".join(changes(Origin.of(trail.trained), Origin.of(trained))) or NOT_REPEATABLE
     return compare("model", recorded, read_manifest(lake, again.uri, again.digest), why)
 
 
-def _train(trail: Trail, lake: Lake, settings: Settings) -> Model:
-    """The model that the training step makes in a process of its own, as it did in its pod."""
+def _train(trail: Trail, command: list[str], lake: Lake, settings: Settings) -> Receipt:
+    """The receipt that the training step writes in a process of its own, as it did in its pod."""
     run = f"replay.{trail.model.version}.{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "evergreen.step", "train", "--pipeline", trail.spec, "--run", run]
-    command += ["--task", "train", "--attempt", "1", "--fresh", "True", "--seed", str(trail.model.seed)]
-    command += [word for path in trail.inputs for word in ("--inputs", path)]
     variables = os.environ | {"EVERGREEN_LAKE_URL": settings.lake_url, **settings.lake_options}
-    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [*command, "train", *_options(trail, run)],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode != 0:
         raise TemporaryError(
             f"Training {trail.model.version} again",
@@ -80,5 +92,12 @@ def _train(trail: Trail, lake: Lake, settings: Settings) -> Model:
             remedy="Mend what the last line names and replay again.",
             details=done.stdout,
         )
-    receipt = require_receipt(lake, trail.pipeline.pipeline, run, "train", 1)
-    return Model.model_validate(receipt.result["Model"])
+    return require_receipt(lake, trail.pipeline.pipeline, run, "train", 1)
+
+
+def _options(trail: Trail, run: str) -> list[str]:
+    """What the step is told; a replay's model is, like a backfill's, never to be deployed by itself."""
+    options = ["--pipeline", trail.spec, "--run", run, "--task", "train", "--attempt", "1", "--fresh", "True"]
+    options += ["--seed", str(trail.model.seed), "--run-type", "backfill"]
+    options += ["--halvings", str(trail.trained.halvings)] if trail.trained.halvings else []
+    return options + [word for path in trail.inputs for word in ("--inputs", path)]

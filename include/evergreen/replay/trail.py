@@ -18,6 +18,8 @@ class Trail:
     """The spec as it was then."""
     model: Model
     trained: Receipt
+    frozen: Receipt
+    """Of the task that froze the training set."""
     training_set: TrainingSet
     inputs: tuple[str, ...]
     """Paths of the receipts the training step was given."""
@@ -45,15 +47,15 @@ def find_trail(lake: Lake, pipeline: str, version: str) -> Trail:
 
 
 def _trail(lake: Lake, trained: Receipt) -> Trail:
-    proven: dict[str, object] = {}
-    for path in trained.inputs:
-        proven |= Receipt.from_json(lake.objects.get(path)).result
+    upstream = [Receipt.from_json(lake.objects.get(path)) for path in trained.inputs]
+    frozen = next(receipt for receipt in upstream if "TrainingSet" in receipt.result)
     spec = lake.objects.get(_spec_path(trained.pipeline, trained.spec_digest))
     return Trail(
         pipeline=Pipeline.model_validate_json(spec),
         model=Model.model_validate(trained.result["Model"]),
         trained=trained,
-        training_set=TrainingSet.model_validate(proven["TrainingSet"]),
+        frozen=frozen,
+        training_set=TrainingSet.model_validate(frozen.result["TrainingSet"]),
         inputs=tuple(trained.inputs),
     )
 

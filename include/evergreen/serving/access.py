@@ -1,4 +1,4 @@
-"""Who may ask for predictions: everybody on this machine, elsewhere whoever has the token."""
+"""Who may ask for predictions: whoever has the token; without one, everybody on this machine and nobody elsewhere."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import cast
@@ -26,6 +26,11 @@ from evergreen.serving.refusal import Refused
 from evergreen.serving.service import Service
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "1"},
+}
+"""What a refusal tells the client's library, by status."""
 
 
 class Endpoints:
@@ -37,6 +42,7 @@ class Endpoints:
         self._token = token
         self._metrics = Metrics(services.values())
         self._scoring = ThreadPoolExecutor(1, "scoring")
+        self._requests = 0
 
     async def livez(self, request: Request) -> Response:
         """200 whenever the process answers."""
@@ -75,10 +81,11 @@ class Endpoints:
         status, rows = HTTPStatus.INTERNAL_SERVER_ERROR, 0
         try:
             require_token(request.headers.get("authorization"), self._token)
-            body = await self._body(request)
-            predictions = await self._on_scoring_thread(
-                lambda: service.predictor.predict(body, datetime.now(UTC)),
-            )
+            with self._place():
+                body = await self._body_in_time(request)
+                predictions = await self._on_scoring_thread(
+                    lambda: service.predictor.predict(body, datetime.now(UTC)),
+                )
             status, rows = HTTPStatus.OK, predictions.rows.height
             return _answer(predictions)
         except EvergreenError as error:
@@ -110,9 +117,42 @@ class Endpoints:
                 f"Pipeline {name}",
                 found="no such pipeline here",
                 wanted=f"one of {sorted(self._services)}",
-                remedy="Correct the path.",
+                remedy="Correct the path. Specs are read at the start; `evergreen up` starts serving when they change.",
             )
         return service
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Inside, the request is one of those at hand; Refused with 503 when these are too many already."""
+        limit = self._config.max_requests
+        if self._requests >= limit:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "Predict requests at hand",
+                found=f"{limit}",
+                wanted=f"fewer than {limit}",
+                remedy="Try again in a second; if it lasts, send several rows a request or run more replicas.",
+            )
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    async def _body_in_time(self, request: Request) -> bytes:
+        """The request's body; Refused with 408 when it does not come, and as `_body` says."""
+        seconds = self._config.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._body(request)
+        except TimeoutError as error:
+            raise Refused(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "Request body",
+                found=f"no end of it after {seconds:g} s",
+                wanted="a whole body",
+                remedy="Send it at once.",
+            ) from error
 
     async def _body(self, request: Request) -> bytes:
         """The request's body; Refused with 413 as soon as it is known to be too large."""
@@ -152,9 +192,8 @@ def _answer(predictions: Predictions) -> Response:
 async def _refusal(request: Request, error: Exception) -> Response:
     error = cast(EvergreenError, error)  # the only class this handler is registered for
     status = _status(error)
-    headers = {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
     body = error.as_json() if isinstance(error, Refused) else {"error": {"message": str(error)}}
-    return JSONResponse(body, status, headers)
+    return JSONResponse(body, status, HEADERS.get(status))
 
 
 def _status(error: EvergreenError) -> HTTPStatus:

@@ -13,6 +13,10 @@ class ServingConfig:
     """A larger request body is answered 413 and never held in memory."""
     max_rows: int = 2000
     """Rows a request may carry."""
+    max_requests: int = 256
+    """Predict requests at hand at once, those that wait for their turn included; one more is answered 503, unread."""
+    body_seconds: float = 30.0
+    """How long a request may take to send its body, so that a silent client keeps no place for ever."""
     model_poll_seconds: float = 0.5
     """How often the published deployment is looked at."""
     history_poll_seconds: float = 5.0

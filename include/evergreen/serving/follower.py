@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from evergreen.artifacts import Deployment
@@ -27,13 +28,20 @@ class ModelFollower:
         """What serves; replaced by one assignment, so that no request sees half a model."""
         self.wanted: Deployment | None = None
         """What was last seen published."""
-        self.error: str | None = None
-        """Why `wanted` does not serve, or cannot be read."""
+        self._unread: str | None = None
+        """Why it cannot be seen what is published."""
+        self._unloaded: str | None = None
+        """Why `wanted` does not serve."""
         self.refusal: str | None = None
         """Why `wanted` can never serve as it is; a retry waits for it to be mended."""
         self.failures = 0
         """Loads that failed so far."""
         self.looked = False
+
+    @property
+    def error(self) -> str | None:
+        """Why `wanted` does not serve, or what is published cannot be seen; None when neither is so."""
+        return self._unread or self._unloaded
 
     @property
     def current(self) -> bool:
@@ -46,8 +54,9 @@ class ModelFollower:
         try:
             published = published_deployment(self._lake, self._pipeline.pipeline)
         except EvergreenError as error:
-            self._fail(error)
+            self._unread = self._told(error)
             return
+        self._unread = None
         if published == self.wanted and (self._again_at is None or now < self._again_at):
             self.looked = True
             return
@@ -65,18 +74,19 @@ class ModelFollower:
             self.failures += 1
             self._again_at = now + self._retry
             self.refusal = None if error.retryable else str(error)
-            self._fail(error)
+            self._unloaded = self._told(error)
             return
-        self.error = self.refusal = self._again_at = None
+        self._unloaded = self.refusal = self._again_at = None
         logger.info("%s serves %s", deployment.pipeline, deployment.to_version)
 
     def _loaded(self, deployment: Deployment, now: datetime) -> LiveModel:
         live = self.live
         if live is not None and live.deployment.model_digest == deployment.model_digest:
-            return LiveModel(deployment=deployment, scorer=live.scorer, since=live.since)
+            return replace(live, deployment=deployment)
         return load_live_model(self._pipeline, self._lake, deployment, now=now)
 
-    def _fail(self, error: EvergreenError) -> None:
-        if str(error) != self.error:
+    def _told(self, error: EvergreenError) -> str:
+        """The error's sentence, in the log too when it is news."""
+        if str(error) not in (self._unread, self._unloaded):
             logger.error("%s keeps serving what it serves: %s", self._pipeline.pipeline, error)
-        self.error = str(error)
+        return str(error)

@@ -1,10 +1,11 @@
 """Recent events of one pipeline in memory, from which the windows of a new event are computed.
 
     clean      the lake's published clean days, as far back as the longest window, indexed by key
-    served     events this process has served that are in no clean day yet, indexed by key
+    served     events that replicas have served and that are in no clean day yet, indexed by key
     tail       the latest of those, not indexed yet
 
-A background thread calls `refresh`; one other thread calls `related` and `add`.
+A background thread calls `refresh`, which also tells the other replicas what this one served and asks what they did;
+one other thread calls `related` and `add`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from evergreen.lake.lake import Lake, end_of
 from evergreen.lake.published_days import PublishedDay, published_days, read_published_day
 from evergreen.pipeline import Pipeline, duration
 from evergreen.serving.key_index import Hashes, Positions, SortedHashes, find_unsorted, key_hashes, narrowest
+from evergreen.serving.shared_events import SharedEvents
 from evergreen.validation.casts import TYPES
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,30 @@ TIMES = ("event_time", "known_at", "superseded_at")
 MOST_CHUNKS = 64
 """Requests whose rows lie apart in memory before the tail is copied into one piece."""
 Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which events a pipeline's windows look at, and what of them."""
+
+    keys: list[Key]
+    """Events that share one of these are related."""
+    columns: frozenset[str]
+    longest: timedelta
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self:
+        windows = list(resolve(pipeline).windows.values())
+        return cls(
+            keys=narrowest([window.by for window in windows]),
+            columns=frozenset({*(c for w in windows for c in w.by), *(w.of for w in windows if w.of)}),
+            longest=max((duration(window.over) for window in windows), default=timedelta(0)),
+        )
+
+    def cover(self, other: Needs) -> bool:
+        """Whether a history kept for these is enough for the windows of `other` too."""
+        known = all(any(set(mine) <= set(key) for mine in self.keys) for key in other.keys)
+        return known and other.columns <= self.columns and other.longest <= self.longest
 
 
 @dataclass(frozen=True)
@@ -76,20 +102,21 @@ class History:
     """See the module's docstring."""
 
     def __init__(self, pipeline: Pipeline, lake: Lake, *, tail_rows: int) -> None:
-        contract, windows = pipeline.contract, list(resolve(pipeline).windows.values())
+        contract, needs = pipeline.contract, Needs.of(pipeline)
         self._name = pipeline.pipeline
         self._lake = lake
         self._event_key: Key = (contract.key,)
-        self._window_keys = narrowest([window.by for window in windows])
-        self._longest = max((duration(window.over) for window in windows), default=timedelta(0))
+        self._window_keys, self._longest = needs.keys, needs.longest
         self._tail_rows = tail_rows
-        used = {contract.key, *(c for w in windows for c in w.by), *(w.of for w in windows if w.of)}
+        used = needs.columns | {contract.key}
         kept = {name: TYPES[spec.type] for name, spec in contract.columns.items() if name in used}
         self._types = kept | dict.fromkeys(TIMES, TYPES["timestamp"])
         self._columns = list(self._types)
         self._keys = [*dict.fromkeys([*self._window_keys, self._event_key])]
         self._days: dict[date, tuple[PublishedDay, pl.DataFrame]] = {}
+        self._shared = SharedEvents(lake, pipeline.pipeline, self._types)
         self._lock = threading.Lock()
+        self._adding = threading.Lock()
         self._clean: Indexed | None = None
         self._served: Indexed | None = None
         self._tail: Tail | None = None
@@ -117,9 +144,13 @@ class History:
         return pl.concat([known.filter(~mine) if mine.any() else known, news])
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Remembers events that were served; one that is known already changes nothing."""
-        if not self._window_keys:
-            return
+        """Remembers events that were served, here and soon in other replicas; one known already changes nothing."""
+        if self._window_keys:
+            with self._adding:
+                self._shared.offer(self._remember(rows))
+
+    def _remember(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows that were news."""
         key = self._event_key
         wanted = {key: np.unique(key_hashes(rows, key))}
         known = [part.find(wanted).select(key) for part in self._parts()]
@@ -130,6 +161,7 @@ class History:
             new = Tail.of(news, self._keys)
             with self._lock:
                 self._tail = new if self._tail is None else self._tail.plus(new)
+        return news
 
     def _parts(self) -> list[Indexed | Tail]:
         """What is held at this moment."""
@@ -138,17 +170,27 @@ class History:
         return [part for part in parts if part is not None]
 
     def refresh(self) -> None:
-        """Takes in clean days that changed, and gives the tail an index when it grew long.
+        """Takes in clean days that changed and what other replicas served; gives the tail an index when it grew long.
 
-        Raises what the lake raises, and then keeps what it had.
+        Raises what the lake raises, and then keeps what it had; the tail gets its index whatever the lake says.
         """
-        changed = self._read_changed_days()
-        tail = self._tail
-        if changed or (tail is not None and tail.rows.height > self._tail_rows):
-            self._reindex(tail, clean_changed=changed)
+        changed = False
+        try:
+            if self._window_keys:
+                self._exchange()
+            changed = self._read_changed_days()
+        finally:
+            tail = self._tail
+            if changed or (tail is not None and tail.rows.height > self._tail_rows):
+                self._reindex(tail, clean_changed=changed)
         if changed or not self.loaded:
             logger.info("%s: history of %d clean days, %d rows", self._name, len(self._days), self.num_rows)
         self.loaded = True
+
+    def _exchange(self) -> None:
+        for rows in self._shared.exchange(max(self._days, default=None)):
+            with self._adding:
+                self._remember(rows)
 
     def _read_changed_days(self) -> bool:
         """Whether the clean days of the longest window are others than before."""

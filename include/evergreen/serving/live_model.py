@@ -15,6 +15,7 @@ from evergreen.errors import DataError, EvergreenError, IntegrityError
 from evergreen.features.compute import compute_features
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import ColumnSpec, Pipeline
+from evergreen.serving.learned_features import as_learned
 from evergreen.training.scorer import Scorer
 
 TIME = pl.Datetime("us", "UTC")
@@ -32,6 +33,8 @@ class LiveModel:
     """What answers now, and since when this process lets it."""
 
     deployment: Deployment
+    pipeline: Pipeline
+    """The pipeline, with features that mean what they meant when the model learned them."""
     scorer: Scorer
     since: datetime
 
@@ -56,28 +59,18 @@ class LiveModel:
 def load_live_model(pipeline: Pipeline, lake: Lake, deployment: Deployment, *, now: datetime) -> LiveModel:
     """The deployment's model, every byte verified, after it scored the example rows.
 
-    Raises IntegrityError when it is not the recorded model or does not fit the pipeline's features.
+    Raises IntegrityError when it is not the recorded model or its features cannot be computed as it learned them.
     """
     scorer = Scorer.load(lake, deployment.model_uri, deployment.model_digest)
-    features = pipeline.features
-    unknown = {*scorer.signature.numeric} - {*features.numeric} | {*scorer.signature.categorical} - {
-        *features.categorical
-    }
-    if unknown:
-        raise IntegrityError(
-            f"Model {deployment.to_version}",
-            found=f"inputs {sorted(unknown)}",
-            wanted="only features that the pipeline's spec has",
-            remedy="Train a model on the spec as it is now, or bring the features back.",
-        )
-    model = LiveModel(deployment=deployment, scorer=scorer, since=now)
-    _try(model, pipeline)
+    learned = as_learned(pipeline, lake, deployment, scorer.signature)
+    model = LiveModel(deployment=deployment, pipeline=learned, scorer=scorer, since=now)
+    _try(model)
     return model
 
 
-def _try(model: LiveModel, pipeline: Pipeline) -> None:
-    rows = example_rows(pipeline)
-    features = compute_features(pipeline, rows, rows)
+def _try(model: LiveModel) -> None:
+    rows = example_rows(model.pipeline)
+    features = compute_features(model.pipeline, rows, rows)
     try:
         model.score(features)
     except EvergreenError:

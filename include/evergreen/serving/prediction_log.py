@@ -72,8 +72,13 @@ class PredictionLog:
         return self._repeater.error
 
     def append(self, rows: pl.DataFrame) -> None:
-        """Returns when `rows` (columns of `predictions_schema`) will reach the lake; LakeUnavailable otherwise."""
-        logged = rows.select(self._schema.names()).cast(self._schema)
+        """Returns when `rows` (columns of `predictions_schema`) will reach the lake; LakeUnavailable otherwise.
+
+        A feature that the model learned as another kind, or not at all, is null in the log.
+        """
+        there = {name for name, dtype in self._schema.items() if name in OWN_COLUMNS or rows.schema.get(name) == dtype}
+        columns = [name if name in there else pl.lit(None).alias(name) for name in self._schema]
+        logged = rows.select(columns).cast(self._schema)
         with self._lock:
             self._journal.append(logged)
             self.backlog_rows += logged.height

@@ -70,7 +70,7 @@ class Predictor:
 
     def _predicted(self, model: LiveModel, rows: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """Features with the log's own columns, one row a row; known_at is still the event's."""
-        features = compute_features(self._pipeline, rows, history)
+        features = compute_features(model.pipeline, rows, history)
         scores = model.score(features)
         request = uuid.uuid4().hex
         return features.with_columns(

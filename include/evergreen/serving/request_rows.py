@@ -66,7 +66,7 @@ class RowDecoder:
             rows = self._body.decode(body).rows
         except msgspec.ValidationError as error:
             raise self._breach(str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _not_json(str(error)) from error
         return rows if isinstance(rows, list) else [rows]
 

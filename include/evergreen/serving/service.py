@@ -43,6 +43,7 @@ class Service:
         """Returns when what was predicted is in the lake, or in the journal if the lake is down."""
         self._models.stop()
         self._events.stop()
+        self._events.attempt()  # the other replicas go on with what this one served last
         self.log.stop()
 
     @property

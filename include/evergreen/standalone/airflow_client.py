@@ -46,13 +46,19 @@ class AirflowClient:
         self.http.close()
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer, whatever its status; sent again when the connection breaks."""
-        for _ in range(SEND_TRIES - 1):
+        """The answer, whatever its status; sent again when the connection breaks, until it has broken too often."""
+        for _ in range(SEND_TRIES):
             try:
                 return self.http.request(method, path, **options)
-            except httpx.TransportError:
+            except httpx.TransportError as error:
+                broken = error
                 time.sleep(POLL_SECONDS)
-        return self.http.request(method, path, **options)
+        raise TemporaryError(
+            f"Airflow at {self.url}",
+            found=f"no answer ({str(broken) or type(broken).__name__})",
+            wanted="an answer",
+            remedy="See the logs of its parts and `evergreen doctor`, then give the same command again.",
+        ) from broken
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON at `path`."""
@@ -73,11 +79,12 @@ class AirflowClient:
         return [error["stack_trace"] for error in self.get("/importErrors")["import_errors"]]
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Makes or changes a pool; deferred tasks keep their slots in it."""
+        """Makes a pool, or leaves the slots of one that is there; deferred tasks keep their slots in it."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": True}
         answer = self.send("POST", "/pools", json=body)
         if answer.status_code == httpx.codes.CONFLICT:
-            answer = self.send("PATCH", f"/pools/{name}", json=body)
+            # Airflow wants a whole pool, and of it takes what the mask names.
+            answer = self.send("PATCH", f"/pools/{name}", params={"update_mask": "include_deferred"}, json=body)
         self._checked(answer)
 
     def trigger(self, dag_id: str, *, run_id: str, conf: dict[str, Any] | None = None) -> str:

@@ -26,7 +26,7 @@ def start_detached(home: Home, on_phase: Callable[[str], None]) -> None:
     child = _spawn(home) if home.supervisor() is None else None
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        phase = str(home.state().get("phase", "starting"))
+        phase = _phase(home)
         on_phase(phase)
         if phase == "ready":
             return
@@ -35,10 +35,16 @@ def start_detached(home: Home, on_phase: Callable[[str], None]) -> None:
         time.sleep(0.5)
     raise TemporaryError(
         "evergreen up",
-        found=f"{home.state().get('phase')!r} after {START_SECONDS:.0f} s",
+        found=f"{_phase(home)!r} after {START_SECONDS:.0f} s",
         wanted="all parts ready",
         remedy=f"See {home.root / 'logs'}, then try again.",
     )
+
+
+def _phase(home: Home) -> str:
+    """What the living supervisor says of itself; a killed one left its last words behind."""
+    said = {} if home.supervisor() is None else home.state()
+    return str(said.get("phase", "starting"))
 
 
 def _spawn(home: Home) -> int:
@@ -63,12 +69,11 @@ def _did_not_start(home: Home) -> ConfigurationError:
     )
 
 
-def stop(home: Home) -> bool:
-    """Whether a running `evergreen up` was ended; parts left behind by a killed one are ended too."""
+def stop(home: Home) -> list[str]:
+    """Names of what was ended: the running `evergreen up`, and what one that was killed left behind."""
     supervisor = home.supervisor()
     if supervisor is None:
-        end_leftovers(home)
-        return False
+        return end_leftovers(home)
     supervisor.terminate()
     try:
         supervisor.wait(STOP_SECONDS)
@@ -79,7 +84,7 @@ def stop(home: Home) -> bool:
             wanted="an end",
             remedy=f"Wait, or kill process {supervisor.pid}; see {home.log('up')}.",
         ) from error
-    return True
+    return ["evergreen up", *end_leftovers(home)]
 
 
 def environment(home: Home) -> dict[str, str]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import httpx
 from rich.console import Console
 
-from evergreen.errors import TemporaryError
+from evergreen.errors import EvergreenError, TemporaryError
 from evergreen.lake.lake import Lake, end_of
 from evergreen.lake.tables import days_between
 from evergreen.ledger.ledger import Ledger
@@ -165,7 +166,7 @@ class Demo:
             with self.progress.act(f"{title}: score {day} live, then check drift") as act:
                 if not scored(self.lake, NAME, day):
                     send_day(
-                        self.settings.serving_url, self.pipeline, self._sample(), day,
+                        self.settings.serving_url, self.settings.serving_token, self.pipeline, self._sample(), day,
                         lambda rows, act=act: act.say(f"{rows:,} transactions scored"),  # type: ignore[misc]
                     )  # fmt: skip
                 self._run("monitor_drift", f"demo__{day}", {"day": day.isoformat()}, act)
@@ -184,9 +185,17 @@ class Demo:
             if not runs:
                 raise self._late("the governor's retrain")
             self._wait("train_model", runs[0]["dag_run_id"], act)
+            if self._refused(runs[0]["dag_run_id"]):
+                act.say(f"the gate refused the new model, {self._answering()} serves on; see the run's Evidence tab")
+                return
             first = self.ledger.history(NAME)[0].to_version
             self._until(lambda: (self._answering() or first) != first, "the new champion", 120, act)
             act.say(f"{self._answering()} serves")
+
+    def _refused(self, run_id: str) -> bool:
+        """Whether the gate did not let the model of a training that ended go live."""
+        tasks = self.airflow.tasks(f"{NAME}.train_model", run_id)
+        return any(task["task_id"] == "publish_model" and task["state"] == "skipped" for task in tasks)
 
     def _run(self, stage: str, run_id: str, conf: dict[str, Any], act: Act) -> None:
         self.airflow.trigger(f"{NAME}.{stage}", run_id=run_id, conf=conf)
@@ -211,13 +220,20 @@ class Demo:
             time.sleep(1)
 
     def _late(self, what: str) -> TemporaryError:
-        errors = self.airflow.import_errors()
         return TemporaryError(
             what,
-            found=errors[0].strip().splitlines()[-1] if errors else "nothing in the time allowed",
+            found=self._cause(),
             wanted="its end",
             remedy=f"Look at {self.airflow.url} and {self.home.root / 'logs'}; `make demo` continues.",
         )
+
+    def _cause(self) -> str:
+        """Why nothing comes, as far as Airflow can say."""
+        try:
+            errors = self.airflow.import_errors()
+        except (httpx.HTTPError, EvergreenError) as error:
+            return f"an Airflow that does not answer ({error})"
+        return errors[0].strip().splitlines()[-1] if errors else "nothing in the time allowed"
 
     def _show(self) -> None:
         show_status(self.console, summarise(self.settings, self.ledger))

@@ -5,6 +5,7 @@
     secrets.json        passwords and keys, made once, 0600
     logs/<part>.log
     postgres/ airflow/ cluster/ serving/ lake/
+    postgres.lock       (see database.py)
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ def write_private(path: Path, text: str) -> None:
     staged.replace(path)
 
 
-def describe_process(process: psutil.Process) -> dict[str, float]:
-    """Pid and start time, which together name a process for good."""
-    return {"pid": process.pid, "started": process.create_time()}
+def describe_process(process: psutil.Process) -> dict[str, object]:
+    """Pid and start, which together name a process for good."""
+    return {"pid": process.pid, "started": _started(process)}
 
 
 def find_process(described: object) -> psutil.Process | None:
@@ -105,7 +106,28 @@ def find_process(described: object) -> psutil.Process | None:
     try:
         process = psutil.Process(int(described["pid"]))
         alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        same = abs(process.create_time() - float(described["started"])) < 1
+        same = _is_start_of(process, described["started"])
     except psutil.NoSuchProcess:
         return None
     return process if alive and same else None
+
+
+def _started(process: psutil.Process) -> str | float:
+    """The boot and the clock ticks from it to the start; seconds since the epoch where there is no /proc.
+
+    On Linux those seconds are reckoned from the wall clock, so they move when somebody sets it; see proc(5).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        status = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
+    except OSError:
+        return process.create_time()
+    ticks = status.rpartition(")")[2].split()[19]  # the name before it may hold blanks and brackets
+    return f"{boot} {ticks}"
+
+
+def _is_start_of(process: psutil.Process, noted: str | float) -> bool:
+    """Whether the process has the start that was noted, by an earlier release as seconds since the epoch too."""
+    if isinstance(noted, str):
+        return _started(process) == noted
+    return abs(process.create_time() - noted) < 1

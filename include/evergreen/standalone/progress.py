@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
 
 PLAIN_EVERY_SECONDS = 15.0
 
@@ -30,12 +30,12 @@ class Act:
         self.said = words
         seconds = time.monotonic() - self.started
         left = f", about {seconds / share - seconds:.0f} s left" if share else ""
-        line = f"{escape(self.title)}: {escape(words)} ({seconds:.0f} s{left})"
+        line = f"{self.title}: {words} ({seconds:.0f} s{left})"
         if self.live is not None:
-            self.live.update(line)
+            self.live.update(Text(line))
         elif time.monotonic() - self.printed > PLAIN_EVERY_SECONDS:
             self.printed = time.monotonic()
-            self.console.print(f"  ... {line}", highlight=False, soft_wrap=True)
+            self.console.out(f"  ... {line}", highlight=False)
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Progress:
     @contextmanager
     def act(self, title: str) -> Iterator[Act]:
         """One act: a live line while it runs, one line with its time and last words when it is done."""
-        status = self.console.status(escape(title)) if self.console.is_terminal else None
+        status = self.console.status(Text(title)) if self.console.is_terminal else None
         act = Act(title, self.console, status)
         if status is None:
             yield act
@@ -55,4 +55,4 @@ class Progress:
             with status:
                 yield act
         seconds = time.monotonic() - act.started
-        self.console.print(f"{seconds:6.1f} s  {escape(title)}. {escape(act.said)}", highlight=False, soft_wrap=True)
+        self.console.out(f"{seconds:6.1f} s  {title}. {act.said}", highlight=False)

@@ -7,9 +7,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evergreen.pipeline import Pipeline
 from evergreen.settings import Settings
+from evergreen.standalone.status import QUARANTINE_DAYS
 
 EXAMPLES: dict[str, object] = {"string": "example", "integer": 1250, "float": 1.5, "boolean": False}
 
@@ -18,29 +20,38 @@ def show_status(console: Console, summary: dict[str, Any]) -> None:
     """One table a pipeline."""
     for name, one in summary["pipelines"].items():
         table = Table(title=name, show_header=False, title_justify="left")
-        table.add_row("days, rows", f"{one['days']} days, {one['rows']:,} rows")
-        table.add_row("quarantined", _counts(one["quarantined"]))
-        table.add_row("champion", _champion(one["champion"]))
-        table.add_row("serves", one["serving"]["version"] if one["serving"] else "nothing yet")
-        table.add_row("drift", _sentence(one["drift"]))
-        table.add_row("retrain", _sentence(one["retrain"]))
+        rows = {
+            "days, rows": f"{one['days']} days, {one['rows']:,} rows",
+            f"quarantined in {QUARANTINE_DAYS} days": _counts(one["quarantined"]),
+            "champion": _champion(one["champion"]),
+            "serves": one["serving"]["version"] if one["serving"] else "nothing yet",
+            "drift": _sentence(one["drift"]),
+            "retrain": _sentence(one["retrain"]),
+        }
+        for label, words in rows.items():
+            table.add_row(label, Text(words))
         console.print(table)
 
 
 def show_ways_in(console: Console, settings: Settings, pipeline: Pipeline, password: str) -> None:
     """Where to look and what to paste."""
-    console.print(f"Airflow      http://127.0.0.1:{settings.airflow_port}  (admin / {password})", highlight=False)
-    console.print(f"Predictions  {settings.serving_url}/v1/{pipeline.pipeline}/predict", highlight=False)
-    console.print("Try it:", highlight=False)
-    console.print(curl_line(settings, pipeline), markup=False, highlight=False, soft_wrap=True)
-    console.print("Everything keeps running. `make stop` ends it; `make demo` picks it up again.", highlight=False)
+    lines = (
+        f"Airflow      http://127.0.0.1:{settings.airflow_port}  (admin / {password})",
+        f"Predictions  {settings.serving_url}/v1/{pipeline.pipeline}/predict",
+        "Try it:",
+        curl_line(settings, pipeline),
+        "Everything keeps running. `make stop` ends it; `make demo` picks it up again.",
+    )
+    for line in lines:
+        console.out(line, highlight=False)
 
 
 def curl_line(settings: Settings, pipeline: Pipeline) -> str:
-    """A command that scores one example event when pasted."""
+    """A command that scores one example event when pasted; a token it takes from the shell's environment."""
     row = json.dumps({"rows": [example_row(pipeline)]})
     url = f"{settings.serving_url}/v1/{pipeline.pipeline}/predict"
-    return f"curl -s {url} -H 'content-type: application/json' -d '{row}'"
+    token = '-H "Authorization: Bearer $EVERGREEN_SERVING_TOKEN" ' if settings.serving_token else ""
+    return f"curl -s {url} {token}-H 'content-type: application/json' -d '{row}'"
 
 
 def example_row(pipeline: Pipeline) -> dict[str, object]:

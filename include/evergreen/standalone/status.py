@@ -7,12 +7,15 @@ from typing import Any
 
 import polars as pl
 
-from evergreen.artifacts import Evaluation, Model, TableDay
+from evergreen.artifacts import Evaluation, Model
 from evergreen.lake.lake import Lake
 from evergreen.ledger.ledger import Ledger
 from evergreen.monitoring.latest import latest_drift
 from evergreen.pipeline_file import read_pipelines
 from evergreen.settings import Settings
+
+QUARANTINE_DAYS = 30
+"""How far back refused rows are counted: their reasons are read from the rows themselves."""
 
 
 def summarise(settings: Settings, ledger: Ledger) -> dict[str, Any]:
@@ -53,12 +56,13 @@ def _champion(model: Model, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _quarantined(name: str, lake: Lake) -> dict[str, int]:
-    """Rows by reason over all days."""
-    days: list[TableDay] = lake.table("quarantine", name).days()
-    if not days:
+    """Rows by reason over the last QUARANTINE_DAYS days up to the newest that was validated."""
+    table = lake.table("quarantine", name)
+    days = table.days()
+    recent = [one.day for one in days if one.rows and one.day > days[-1].day - timedelta(days=QUARANTINE_DAYS)]
+    if not recent:
         return {}
-    rows = lake.table("quarantine", name).scan([day.day for day in days])
-    reasons = pl.scan_pyarrow_dataset(rows).select(pl.col("reasons").explode())
+    reasons = pl.scan_pyarrow_dataset(table.scan(recent)).select(pl.col("reasons").explode())
     counted = reasons.group_by("reasons").len().sort("reasons").collect()
     return dict(counted.iter_rows())
 

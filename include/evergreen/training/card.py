@@ -32,7 +32,7 @@ Label: `{label.name}`, 1 when {_meaning(pipeline)} within {label.matures_after_d
 ## Model
 {_members(recipe, metrics)}
 Seed {recipe.training.seed}, device {recipe.device}.
-Spec `{pipeline.digest}`, recipe `{recipe.digest}`.
+{_searched(pipeline, recipe)}Recipe `{recipe.digest}`; the spec is named by the receipt of the training.
 
 ## Metrics on the validation days
 These chose the epoch and the calibration, so they flatter the model a little; the gate judges on the holdout days.
@@ -72,6 +72,15 @@ def _members(recipe: Recipe, metrics: Metrics) -> str:
         for m in metrics.members
     ]
     return "\n".join(["The weighted sum of the logits, then calibrated, of:", "", *lines, ""])
+
+
+def _searched(pipeline: Pipeline, recipe: Recipe) -> str:
+    """A line with the fields that a search chooses, as this model has them; nothing without a search."""
+    if pipeline.search is None:
+        return ""
+    training = recipe.training.model_dump(mode="json")
+    varied = ", ".join(f"`{name}` {training[name]}" for name in pipeline.search.space)
+    return f"Fields that the spec's search varies: {varied}.\n"
 
 
 def _part(title: str, training_set: TrainingSet, days: tuple[date, date], part: str | None = None) -> str:

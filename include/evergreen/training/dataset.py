@@ -41,9 +41,15 @@ class Examples:
 
     def take(self, positions: npt.NDArray[np.int64]) -> Examples:
         """The rows at `positions`, in that order."""
-        return Examples(
-            numeric=self.numeric[positions], categorical=self.categorical[positions], labels=self.labels[positions]
-        )
+        frame = self.categorical  # one of no columns has no rows, either
+        taken = frame[positions] if frame.width else frame
+        return Examples(numeric=self.numeric[positions], categorical=taken, labels=self.labels[positions])
+
+    def slices(self, rows_at_once: int) -> Iterator[Examples]:
+        """All rows in order, at most `rows_at_once` of them at a time."""
+        for at in range(0, self.rows, rows_at_once):
+            piece = slice(at, at + rows_at_once)
+            yield Examples(numeric=self.numeric[piece], categorical=self.categorical[piece], labels=self.labels[piece])
 
 
 def read_examples(path: Path, signature: Signature) -> Examples:

@@ -12,8 +12,16 @@ from torch import Tensor
 
 from evergreen.errors import ConfigurationError, OutOfMemory
 
-CPU_ALLOCATION_FAILED = ("can't allocate memory", "not enough memory")
-
+ALLOCATION_FAILED = (
+    "can't allocate memory",
+    "not enough memory",
+    "RESOURCE_EXHAUSTED",
+    "Out of memory allocating",
+    "Ran out of memory in memory space",
+    "That was not possible. There are",
+)
+"""What a plain RuntimeError says of the host, by torch, then of an XLA device (pytorch/xla issues 7827 and 9524, and
+PyTorch/XLA 2.9 on a CPU)."""
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 """Precision of the spec -> what matrix products run in."""
@@ -106,7 +114,7 @@ def memory_errors(*, batch_rows: int) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _out_of_memory(str(error), batch_rows) from error
     except RuntimeError as error:
-        if any(sign in str(error) for sign in CPU_ALLOCATION_FAILED):
+        if any(sign in str(error) for sign in ALLOCATION_FAILED):
             raise _out_of_memory(str(error), batch_rows) from error
         raise
 

@@ -18,9 +18,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from evergreen.errors import EvergreenError
 from evergreen.training.blend import Blend
+from evergreen.training.dataset import Examples
 from evergreen.training.encoders import Encoders
 from evergreen.training.network import NumericEmbedding, TabularNetwork
-from evergreen.training.scorer import Signature
+from evergreen.training.scorer import Signature, categorical_matrix
 from evergreen.training.tree_nodes import tree_attributes
 from evergreen.training.trees import Trees
 
@@ -28,6 +29,8 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 9
 TOLERANCE = 1e-5
 """Largest difference of probability between the graph and its members."""
+CHECKED_AT_ONCE = 8192
+"""Rows: a run of the graph holds what every node gives for all of them, about 8 KB a row of the sample's."""
 
 
 class Graph:
@@ -85,13 +88,13 @@ def _probability(graph: Graph, logits: str) -> str:
 
 
 def require_equal(
-    path: Path, inputs: dict[str, npt.NDArray[Any]], wanted: npt.NDArray[np.float64], *, threads: int
+    path: Path, rows: Examples, signature: Signature, wanted: npt.NDArray[np.float64], *, threads: int
 ) -> None:
-    """Nothing when the graph at `path` scores `inputs` as `wanted` [B]; EvergreenError otherwise."""
+    """Nothing when the graph at `path` scores `rows` as `wanted` [B]; EvergreenError otherwise."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["score"], inputs)
+    found = _scores(session, rows, signature)
     worst = float(np.max(np.abs(found - wanted)))
     if not worst <= TOLERANCE:
         raise EvergreenError(
@@ -100,6 +103,19 @@ def require_equal(
             wanted=f"at most {TOLERANCE}",
             remedy="This is a defect of the export; please report it with the training set's digest.",
         )
+
+
+def _scores(session: ort.InferenceSession, rows: Examples, signature: Signature) -> npt.NDArray[np.float32]:
+    """float32 [B], a slice of the rows after the other."""
+    parts = []
+    for some in rows.slices(CHECKED_AT_ONCE):
+        inputs = {
+            "numeric": some.numeric,
+            "categorical": categorical_matrix(some.categorical, signature.categorical),
+        }
+        (found,) = session.run(["score"], {given.name: inputs[given.name] for given in session.get_inputs()})
+        parts.append(found)
+    return np.concatenate(parts)
 
 
 class _Inputs:

@@ -20,7 +20,6 @@ from evergreen.training.network import TabularNetwork
 from evergreen.training.recipe import Recipe
 from evergreen.training.report import Member, Metrics, measure
 from evergreen.training.rows import Rows, Source
-from evergreen.training.scorer import categorical_matrix
 from evergreen.training.state import EpochResult
 from evergreen.training.trees import Trees
 
@@ -104,12 +103,7 @@ def write_model(folder: Path, fitted: Fitted, validation: Examples, recipe: Reci
     (folder / "config.json").write_text(recipe.model_dump_json(indent=2))
     (folder / "metrics.json").write_text(fitted.metrics.model_dump_json(indent=2))
     wanted = fitted.probability(Rows.on(torch.device("cpu"), fitted.encoders.encode(validation)))
-    inputs = {
-        "numeric": validation.numeric,
-        "categorical": categorical_matrix(validation.categorical, features.categorical),
-    }
-    given = {name: value for name, value in inputs.items() if value.shape[1]}
-    require_equal(folder / "model.onnx", given, wanted, threads=recipe.training.threads)
+    require_equal(folder / "model.onnx", validation, features, wanted, threads=recipe.training.threads)
 
 
 def _weights(networks: Sequence[TabularNetwork]) -> dict[str, torch.Tensor]:

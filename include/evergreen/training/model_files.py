@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from evergreen.artifacts import Model
+from evergreen.artifacts import Model, ObjectRef
 from evergreen.lake.lake import Lake
-from evergreen.lake.objects import file_digest, require_digest
+from evergreen.lake.objects import file_digest, get_verified, require_digest
 
 REQUIRED_FILES = ("model.onnx", "signature.json")
 MANIFEST = "manifest.json"
+DEFINITIONS = "definitions.json"
+"""Feature -> digest of its definition, as the training set has them."""
 
 
 def store_model(
@@ -23,6 +25,9 @@ def store_model(
     missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"a model folder needs {missing}")
+    definitions = _definitions_of(lake, pipeline, training_set)
+    if definitions:
+        (folder / DEFINITIONS).write_text(json.dumps(definitions, sort_keys=True))
     names = sorted(p.name for p in folder.iterdir())
     manifest = json.dumps({name: file_digest(folder / name) for name in names}, sort_keys=True).encode()
     digest = hashlib.sha256(manifest).hexdigest()
@@ -42,6 +47,25 @@ def store_model(
         seed=seed,
         backfill=backfill,
     )
+
+
+def _definitions_of(lake: Lake, pipeline: str, training_set: str) -> dict[str, str]:
+    """What the features of the training set mean; nothing where it is gone, or was made before that was noted."""
+    path = f"training_sets/{pipeline}/{training_set}/{MANIFEST}"
+    if not lake.objects.exists(path):
+        return {}
+    data = get_verified(lake.objects, ObjectRef(path=path, digest=training_set))
+    definitions: dict[str, str] = json.loads(data).get("definitions", {})
+    return definitions
+
+
+def read_definitions(lake: Lake, uri: str, digest: str) -> Mapping[str, str]:
+    """Feature -> digest of its definition when the model at `uri` learned it; nothing of a model that does not say."""
+    manifest = read_manifest(lake, uri, digest)
+    if DEFINITIONS not in manifest:
+        return {}
+    definitions: dict[str, str] = json.loads(read_model_file(lake, uri, DEFINITIONS, manifest))
+    return definitions
 
 
 def read_manifest(lake: Lake, uri: str, digest: str) -> Mapping[str, str]:

@@ -20,8 +20,8 @@ QUANTILES = np.unique([*np.linspace(0, 1, 33), 0.001, 0.003, 0.01, 0.99, 0.997, 
 """32 bins of equal mass, the outer ones cut finer: amounts have long tails, and there fraud is."""
 LARGEST = 1e37
 """Knots stay within this, so that their differences and inverses are finite in float32."""
-NARROWEST = 1e-6
-"""Relative width below which two knots are one."""
+NARROWEST = 2.5e-7
+"""Relative width below which two knots are one: two to four steps of float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class NumericEncoder:
     steps: Floats
     """[F, T]: how much the normal quantile grows over the bin."""
     flagged: tuple[int, ...]
-    """Columns that were missing somewhere in the train part: these get a flag."""
+    """Columns that were missing in some rows of the train part, and not in all: these get a flag."""
 
     @property
     def constant(self) -> list[int]:
@@ -61,7 +61,7 @@ class NumericEncoder:
 
 def fit_numeric(values: Floats) -> NumericEncoder:
     """Knots, medians and flags of the columns of `values` [B, F], where NaN is missing."""
-    bounded = np.clip(values, -LARGEST, LARGEST)
+    bounded, absent = np.clip(values, -LARGEST, LARGEST), np.isnan(values)
     columns = [_knots(column) for column in bounded.T]
     num_bins = max((knots.size - 1 for knots, _ in columns), default=0) or 1
     return NumericEncoder(
@@ -72,7 +72,7 @@ def fit_numeric(values: Floats) -> NumericEncoder:
         inverse=_padded([1 / np.diff(knots) for knots, _ in columns], num_bins),
         offset=_stack([normal[0] for _, normal in columns]),
         steps=_padded([np.diff(normal) for _, normal in columns], num_bins),
-        flagged=tuple(np.flatnonzero(np.isnan(values).any(axis=0)).tolist()),
+        flagged=tuple(np.flatnonzero(absent.any(axis=0) & ~absent.all(axis=0)).tolist()),
     )
 
 
@@ -84,9 +84,18 @@ def _knots(column: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.floa
     knots = np.unique(present)
     if knots.size > QUANTILES.size:
         knots = np.unique(np.quantile(present, QUANTILES, method="inverted_cdf"))
-    knots = knots[np.diff(knots, prepend=-np.inf) > NARROWEST * np.maximum(np.abs(knots), 1e-30)]
+    knots = _apart(knots)
     rank = (np.searchsorted(present, knots, "left") + np.searchsorted(present, knots, "right")) / (2 * present.size)
     return knots, np.array([NormalDist().inv_cdf(share) for share in rank])
+
+
+def _apart(knots: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of the ascending `knots` those that are far enough from the last one kept, so that none stands for a chain."""
+    kept = knots[:1].tolist()
+    for knot in knots[1:].tolist():
+        if knot - kept[-1] > NARROWEST * max(abs(knot), 1e-30):
+            kept.append(knot)
+    return np.array(kept)
 
 
 def _median(column: Floats) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from evergreen.pipeline import Pipeline, Training
+from evergreen.training.micro_batch import halved_rows
 from evergreen.training.scorer import Signature
 
 LIBRARIES = ("lightgbm", "numpy", "onnx", "polars", "torch")
@@ -38,6 +39,19 @@ class Recipe(BaseModel):
             device=device,
             libraries={name: version(name) for name in LIBRARIES},
         )
+
+    def halved(self, halvings: int, *, processes: int = 1) -> Recipe:
+        """The recipe after memory ran out `halvings` times: its micro-batch is what each process then takes at once."""
+        if halvings == 0:
+            return self
+        rows = halved_rows(self.training, halvings, processes=processes)
+        return self.model_copy(update={"training": self.training.model_copy(update={"micro_batch_rows": rows})})
+
+    @property
+    def members(self) -> tuple[Recipe, ...]:
+        """The recipe of each network of the model; none for a model of trees alone."""
+        count = 0 if self.training.family == "trees" else self.training.members
+        return tuple(self.member(number) for number in range(count))
 
     def member(self, number: int) -> Recipe:
         """The recipe of one network of several: the first has the run's seed, the others one drawn from it."""

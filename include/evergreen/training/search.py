@@ -12,10 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evergreen.artifacts import Trial
+from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Choice, Pipeline, Search, Span, Training
 
 if TYPE_CHECKING:
     import numpy as np
+
+WITHOUT_EFFECT = {"max_epochs", "window_days", "validation_days", "holdout_days"}
+"""Fields that change no trial: a round has epochs of its own, the training set is made before.
+
+Trials that differ in these alone would be the same one.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,14 +41,19 @@ def plan_rounds(search: Search) -> list[Round]:
 
 
 def draw_configurations(search: Search) -> list[dict[str, object]]:
-    """`search.configurations` draws from the space; the same seed gives the same ones."""
+    """`search.configurations` draws from the space, all different; the same seed gives the same ones.
+
+    ConfigurationError when the space holds fewer. A draw that repeats an earlier one is passed over.
+    """
     import numpy as np  # DAG files import this module on every parse
 
+    _require_enough(search)
     random = np.random.default_rng(search.seed)
-    return [
-        {name: _draw(name, values, random) for name, values in sorted(search.space.items())}
-        for _ in range(search.configurations)
-    ]
+    drawn: dict[tuple[object, ...], dict[str, object]] = {}
+    while len(drawn) < search.configurations:
+        one = {name: _draw(name, values, random) for name, values in sorted(search.space.items())}
+        drawn.setdefault(tuple(value for name, value in one.items() if name not in WITHOUT_EFFECT), one)
+    return list(drawn.values())
 
 
 def best_first(trials: Sequence[Trial]) -> list[Trial]:
@@ -60,6 +72,30 @@ def configured(pipeline: Pipeline, configuration: dict[str, Any], *, epochs: int
     return pipeline.model_copy(update={"training": Training.model_validate(changed)})
 
 
+def _require_enough(search: Search) -> None:
+    held = math.prod(_num_values(name, values) for name, values in search.space.items() if name not in WITHOUT_EFFECT)
+    if held < search.configurations:
+        raise ConfigurationError(
+            "search.configurations",
+            found=f"{search.configurations} to be drawn from a space of {held}",
+            wanted="at least as many different ones in search.space",
+            remedy="Lower it, and budget_epochs with it, or give search.space more values that change a trial.",
+        )
+
+
+def _num_values(name: str, values: Choice | Span) -> float:
+    """How many different values `_draw` can give."""
+    if isinstance(values, Choice):
+        return len(set(values.choices))
+    if not _is_whole(name):
+        return math.inf
+    return math.ceil(values.high - 0.5) - math.floor(values.low + 0.5) + 1
+
+
+def _is_whole(name: str) -> bool:
+    return Training.model_fields[name].annotation is int
+
+
 def _draw(name: str, values: Choice | Span, random: np.random.Generator) -> object:
     if isinstance(values, Choice):
         return values.choices[int(random.integers(len(values.choices)))]
@@ -67,4 +103,4 @@ def _draw(name: str, values: Choice | Span, random: np.random.Generator) -> obje
         drawn = math.exp(random.uniform(math.log(values.low), math.log(values.high)))
     else:
         drawn = random.uniform(values.low, values.high)
-    return round(drawn) if Training.model_fields[name].annotation is int else drawn
+    return round(drawn) if _is_whole(name) else drawn

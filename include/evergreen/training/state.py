@@ -43,7 +43,7 @@ class Progress:
 class TrainingState:
     """Weights, their moving average, the best average so far, the optimizer, the curve and the epoch under way.
 
-    `architecture` is the fingerprint of the whole network, of which this process may hold a part alone.
+    `architecture` names the code and the fingerprint of the whole network, of which this process may hold a part alone.
     """
 
     def __init__(self, network: nn.Module, training: Training, *, architecture: str) -> None:

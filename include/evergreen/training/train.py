@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 
 from evergreen.artifacts import Model, TrainingSet
+from evergreen.errors import ConfigurationError
 from evergreen.features.training_set import fetch_part
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline, Training
+from evergreen.provenance import code_digest
 from evergreen.settings import Rendezvous
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
@@ -25,6 +27,7 @@ from evergreen.training.encoders import warn_of_constants
 from evergreen.training.fitted import Fitted, FittedNetwork, write_model
 from evergreen.training.interruption import Interruption, interruptible
 from evergreen.training.loop import Fit
+from evergreen.training.micro_batch import rows_at_once
 from evergreen.training.model_files import store_model
 from evergreen.training.network import TabularNetwork
 from evergreen.training.parallel.job import Job
@@ -56,9 +59,7 @@ class Run:
     @property
     def members(self) -> list[Run]:
         """How each network of the model trains; none for a model of trees alone."""
-        training = self.recipe.training
-        count = 0 if training.family == "trees" else training.members
-        return [replace(self, recipe=self.recipe.member(number)) for number in range(count)]
+        return [replace(self, recipe=recipe) for recipe in self.recipe.members]
 
 
 def train(
@@ -69,16 +70,19 @@ def train(
     seed: int | None = None,
     work: Path,
     micro_batch_rows: int | None = None,
+    halvings: int = 0,
     expected_device: str | None = None,
     rendezvous: Rendezvous | None = None,
     on_progress: Progress | None = None,
 ) -> Model:
     """The model that `training_set` teaches, stored in the lake; the same inputs and seed give the same version.
 
-    `work` is a folder for files on the way; `expected_device` the kind of device that must be there; `rendezvous`
-    where other machines that train the same model are met. Raises DataError for data nothing can be learned from,
-    OutOfMemory, and TemporaryError on SIGTERM: the next call resumes from the last checkpoint. A run in several
-    processes tells its progress in the log alone, not by `on_progress`.
+    `work` is a folder for files on the way; `halvings` how often memory ran out before, which halves the rows that a
+    process takes at once; `expected_device` the kind of device that must be there; `rendezvous` where other machines
+    that train the same model are met. Raises ConfigurationError when they would each train the whole of it, DataError
+    for data nothing can be learned from, OutOfMemory, and TemporaryError on SIGTERM: the next call resumes from the
+    last checkpoint. Checkpoints stay until `clear_checkpoints`, so that nothing is trained again before the model is
+    proven. A run in several processes tells its progress in the log alone, not by `on_progress`.
     """
     if pipeline.training.parallel.strategy != "none":
         from evergreen.training.parallel.launch import train_in_processes
@@ -89,13 +93,15 @@ def train(
             lake_url=lake.url,
             seed=seed,
             micro_batch_rows=micro_batch_rows,
+            halvings=halvings,
             expected_device=expected_device,
             work=work,
         )
         return train_in_processes(job, lake.options, rendezvous)
+    _require_alone(rendezvous)
     device = choose_device(expected=expected_device)
-    recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type)
-    with _training(recipe, device) as interruption:
+    recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type).halved(halvings)
+    with _training(recipe, device, ALONE) as interruption:
         run = Run(
             recipe=recipe,
             device=device,
@@ -107,12 +113,24 @@ def train(
         return _train(pipeline, training_set, lake, run, work)
 
 
+def _require_alone(rendezvous: Rendezvous | None) -> None:
+    """Nothing, when this machine trains alone; ConfigurationError otherwise: each would train the whole model."""
+    if rendezvous is not None and rendezvous.nodes > 1:
+        raise ConfigurationError(
+            "training.parallel.strategy",
+            found=f"none in a Job of {rendezvous.nodes} pods",
+            wanted="a strategy by which pods share one training",
+            remedy="Name one (see docs/parallel-training.md), or train in one pod, without EVERGREEN_RENDEZVOUS.",
+        )
+
+
 def train_together(job: Job, lake: Lake, *, team: Team, device: torch.device) -> Model:
     """The same model, as one process of `team`; the leading one stores it, and every one is told of it."""
     from evergreen.training.parallel.checkpoint import ShardedCheckpoints
 
     recipe = Recipe.of(job.pipeline, seed=job.seed, micro_batch_rows=job.micro_batch_rows, device=device.type)
-    with _training(recipe, device) as interruption:
+    recipe = recipe.halved(job.halvings, processes=team.size)
+    with _training(recipe, device, team) as interruption:
         run = Run(
             recipe=recipe,
             device=device,
@@ -125,12 +143,12 @@ def train_together(job: Job, lake: Lake, *, team: Team, device: torch.device) ->
 
 
 @contextmanager
-def _training(recipe: Recipe, device: torch.device) -> Iterator[Interruption]:
+def _training(recipe: Recipe, device: torch.device, team: Team) -> Iterator[Interruption]:
     """Inside, arithmetic repeats itself, and SIGTERM and lack of memory are our errors."""
     training = recipe.training
     with (
         interruptible() as interruption,
-        memory_errors(batch_rows=training.micro_batch_rows or training.batch_rows),
+        memory_errors(batch_rows=rows_at_once(training, processes=team.size)),
         repeatable(seed=training.seed, threads=training.threads, device=device, tf32=training.precision == "tf32"),
     ):
         yield interruption
@@ -160,7 +178,7 @@ def _store(
     write_model(folder, fitted, checked, run.recipe)
     (folder / "card.md").write_text(model_card(pipeline, training_set, run.recipe, fitted.metrics))
     run.interruption.check()
-    model = store_model(
+    return store_model(
         lake,
         folder,
         pipeline=pipeline.pipeline,
@@ -168,9 +186,6 @@ def _store(
         training_set=training_set.digest,
         seed=run.recipe.training.seed,
     )
-    for member in run.members:
-        member.checkpoints(member.recipe).clear()
-    return model
 
 
 def _prepare(lake: Lake, training_set: TrainingSet, run: Run, work: Path) -> Prepared:
@@ -213,7 +228,7 @@ def _fit_network(prepared: Prepared, run: Run) -> FittedNetwork:
     network = _start(prepared.facts, training, run.device)
     whole = copy.deepcopy(network).requires_grad_(False)
     strategy = _strategy(network, prepared.facts, run)
-    state = TrainingState(strategy.network, training, architecture=fingerprint(whole))
+    state = TrainingState(strategy.network, training, architecture=f"{code_digest()}-{fingerprint(whole)}")
     checkpoints = run.checkpoints(run.recipe)
     checkpoints.resume(state)
     Fit(

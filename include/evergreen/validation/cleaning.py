@@ -97,10 +97,11 @@ def _drop_duplicates(key: str, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows without those that repeat the version of their key known just before.
 
     Only consecutive versions count: a value that changes and changes back makes three versions. Rows
-    without a key are nobody's version and stay.
+    without a key or without known_at are nobody's version: they stay, and no other row repeats them.
     """
     indexed = rows.with_row_index("row")
-    repeated = indexed.filter(pl.col(key).is_duplicated() & pl.col(key).is_not_null()).sort(key, "known_at", "row")
+    versions = indexed.drop_nulls([key, "known_at"])
+    repeated = versions.filter(pl.col(key).is_duplicated()).sort(key, "known_at", "row")
     values = pl.col([c for c in rows.columns if c != "known_at"])
     same = repeated.select("row", same=pl.all_horizontal(values.eq_missing(values.shift(1))))
     dropped = same.filter("same")

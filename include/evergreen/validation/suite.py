@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ import numpy.typing as npt
 import polars as pl
 
 from evergreen.errors import ConfigurationError
-from evergreen.pipeline import Pipeline
+from evergreen.pipeline import ColumnSpec, Contract, Pipeline
+from evergreen.validation.casts import cast
+from evergreen.validation.cleaning import TIMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,8 @@ logger = logging.getLogger(__name__)
 POSITION = "evergreen_position"
 """Key of an expectation's meta that says where in the spec it stands; GX returns results in another order."""
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
+SEVERAL_COLUMNS = ("column_A", "column_list")
+"""Fields of the expectations that hold columns of a row against one another."""
 MASK = "•••"
 """Stands for values of the column that names a person."""
 NUMBERS = re.compile(r"^(element|unexpected|missing)_(count|percent(_total|_nonmissing)?)$")
@@ -53,6 +58,7 @@ class Outcome:
     columns: tuple[str, ...]
     """Columns it speaks of; none when it is about the table."""
     arguments: Mapping[str, object]
+    """As in the spec; dates and times as text."""
     success: bool
     """GX's own word."""
     unexpected: npt.NDArray[np.int64] | None
@@ -95,7 +101,7 @@ def build_suite(pipeline: Pipeline) -> ExpectationSuite:
     suite = ExpectationSuite(name=pipeline.pipeline)
     for position, entry in enumerate(pipeline.validation.expectations):
         ((name, arguments),) = entry.items()
-        expectation = _expectation(pipeline.pipeline, name, arguments)
+        expectation = _expectation(pipeline.pipeline, name, _with_instants(pipeline.contract, arguments))
         expectation.meta = {**(expectation.meta or {}), POSITION: position}
         suite.expectations.append(expectation)
     return suite
@@ -109,12 +115,27 @@ def evaluate(pipeline: Pipeline, rows: pl.DataFrame) -> list[Outcome]:
     """
     if not pipeline.validation.expectations:
         return []
-    suite = build_suite(pipeline)
-    results: list[Any] = _batch(rows).validate(suite, result_format=RESULT_FORMAT).results
+    results = _results(build_suite(pipeline), rows)
     entries = pipeline.validation.expectations
     by_position = {result.expectation_config.meta[POSITION]: result for result in results}
     subject = pipeline.contract.subject
     return [_outcome(entry, by_position[position], subject) for position, entry in enumerate(entries)]
+
+
+def _results(suite: ExpectationSuite, rows: pl.DataFrame) -> list[Any]:
+    """GX's result for each expectation, in any order; those of several columns see `_comparable` columns."""
+    from great_expectations import ExpectationSuite
+
+    parts = {frame: ExpectationSuite(name=suite.name) for frame in (_nullable, _comparable)}
+    for expectation in suite.expectations:
+        several = any(hasattr(expectation, field) for field in SEVERAL_COLUMNS)
+        parts[_comparable if several else _nullable].expectations.append(expectation)
+    return [
+        result
+        for frame, part in parts.items()
+        if part.expectations
+        for result in _batch(frame(rows)).validate(part, result_format=RESULT_FORMAT).results
+    ]
 
 
 def _import_quietly() -> None:
@@ -149,6 +170,33 @@ def _expectation(pipeline: str, name: str, arguments: dict[str, object]) -> Any:
         ) from error
 
 
+def _with_instants(contract: Contract, arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments with every date and time as an instant in UTC, which is what timestamp columns compare with.
+
+    Where all columns are timestamps, text is read as their values are.
+    """
+    timestamps = {*TIMES, *(name for name, spec in contract.columns.items() if spec.type == "timestamp")}
+    columns = _columns(arguments)
+    texts = bool(columns) and timestamps.issuperset(columns)
+    return {name: _instant(value, texts=texts) for name, value in arguments.items()}
+
+
+def _instant(value: object, *, texts: bool) -> object:
+    match value:
+        case datetime():
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+        case date():
+            return datetime.combine(value, time(), UTC)
+        case str() if texts:
+            read = pl.DataFrame({"text": [value]}).select(cast("text", pl.String(), ColumnSpec(type="timestamp")))
+            return read.item() or value
+        case list():
+            return [_instant(item, texts=texts) for item in value]
+        case dict():
+            return {key: _instant(item, texts=texts) for key, item in value.items()}
+    return value
+
+
 def _complaint(error: Exception) -> str:
     """What pydantic minds, argument by argument."""
     listed = getattr(error, "errors", None)
@@ -157,8 +205,8 @@ def _complaint(error: Exception) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix("__root__: ") for e in listed())
 
 
-def _batch(rows: pl.DataFrame) -> Batch:
-    """The rows as a GX batch in a context of its own: no files, no calls to the net, no progress bars."""
+def _batch(frame: pd.DataFrame) -> Batch:
+    """The frame as a GX batch in a context of its own: no files, no calls to the net, no progress bars."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -166,10 +214,10 @@ def _batch(rows: pl.DataFrame) -> Batch:
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("lake").add_dataframe_asset("day")
-    return asset.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": _frame(rows)})
+    return asset.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
 
 
-def _frame(rows: pl.DataFrame) -> pd.DataFrame:
+def _nullable(rows: pl.DataFrame) -> pd.DataFrame:
     """The rows in pandas; integers and booleans nullable, so that one null turns no column into floats."""
     import pandas as pd
     import pyarrow as pa
@@ -177,6 +225,12 @@ def _frame(rows: pl.DataFrame) -> pd.DataFrame:
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     frame: pd.DataFrame = rows.to_arrow().to_pandas(types_mapper=nullable.get)
     return frame
+
+
+def _comparable(rows: pl.DataFrame) -> pd.DataFrame:
+    """The rows in pandas, where a comparison with null is false: beside a null, integers and booleans are objects."""
+    frame: pd.DataFrame = rows.to_arrow().to_pandas(integer_object_nulls=True)
+    return frame.fillna(np.nan)
 
 
 def _outcome(entry: Mapping[str, dict[str, object]], result: Any, subject: str | None) -> Outcome:
@@ -191,7 +245,7 @@ def _outcome(entry: Mapping[str, dict[str, object]], result: Any, subject: str |
     return Outcome(
         expectation=name,
         columns=columns,
-        arguments=arguments,
+        arguments=convert_to_json_serializable(arguments),
         success=bool(result.success) and raised is None,
         unexpected=None if positions is None else np.asarray(positions, np.int64),
         result=convert_to_json_serializable(_without_values(result.result, masked=subject in columns)),

@@ -20,6 +20,7 @@ from evergreen.pipeline import Contract, Pipeline
 from evergreen.validation.casts import as_text
 from evergreen.validation.cleaning import TIMES, UNREAD, clean, supersede
 from evergreen.validation.judgement import Judgement, judge
+from evergreen.validation.notes import note_judged, unjudged_days
 from evergreen.validation.report import Report
 from evergreen.validation.suite import evaluate
 
@@ -50,16 +51,21 @@ class ValidatedDay:
 def validate_day(pipeline: Pipeline, raw: RawBatch, lake: Lake) -> CleanBatch:
     """The raw days after cleaning and Great Expectations: `clean/`, with the refused rows in `quarantine/`.
 
-    Each day is judged alone; its quarantine, page and JSON are written whatever the verdict, its clean
-    rows only when it passes. Raises ValidationFailed, after all days were judged, when one was refused;
-    ConfigurationError when an expectation is not one; NotFound or IntegrityError when a raw day is gone
-    or was altered.
+    Days of the late window whose raw rows are others than were judged are judged again: a run that failed
+    after it had read them left them so. Each day is judged alone; its quarantine, page
+    and JSON are written whatever the verdict, its clean rows only when it passes. An earlier day that is
+    refused is an error in the log and not among the batch's days. Raises ValidationFailed, after all days were
+    judged, when the day itself was refused; ConfigurationError when an expectation is not one; NotFound or
+    IntegrityError when a raw day is gone or was altered.
     """
-    days = [_validate(pipeline, raw_day, lake) for raw_day in raw.days]
+    days = [_validate_latest(pipeline, raw_day, lake) for raw_day in raw.days]
+    days += [_validate_latest(pipeline, raw_day, lake) for raw_day in unjudged_days(pipeline, raw.day, lake)]
     publish_days(lake, "clean", pipeline.pipeline)
     refused = [day.report for day in days if day.clean is None]
-    if refused:
+    if days[0].clean is None:
         raise _failure(refused)
+    for report in refused:
+        logger.error("%s", _failure([report]))
     return CleanBatch(
         pipeline=pipeline.pipeline,
         day=raw.day,
@@ -71,9 +77,28 @@ def validate_day(pipeline: Pipeline, raw: RawBatch, lake: Lake) -> CleanBatch:
     )
 
 
+def refused_pages(batch: CleanBatch, lake: Lake) -> list[ObjectRef]:
+    """The page of each earlier day that was refused: the batch has its quarantine and not its clean rows."""
+    passed = {day.day for day in batch.days}
+    paths = [report_path(batch.pipeline, day.day, "html") for day in batch.quarantine if day.day not in passed]
+    return [ObjectRef(path=path, digest=lake.objects.digest(path)) for path in paths]
+
+
 def report_path(pipeline: str, day: date, ending: str) -> str:
     """Where the page (`html`) or the result (`json`) of a day's validation lies in the lake."""
     return f"reports/{pipeline}/validation/{day.isoformat()}.{ending}"
+
+
+def _validate_latest(pipeline: Pipeline, raw: TableDay, lake: Lake) -> ValidatedDay:
+    """What became of the raw day, and a note that it was judged.
+
+    Of two runs that judge a day at once, whoever judged the older rows sees that raw went on, and judges again.
+    """
+    table, judged = lake.table("raw", raw.pipeline), None
+    while (now := table.day(raw.day) or raw).digest != judged:
+        validated, judged = _validate(pipeline, raw, lake), now.digest
+    note_judged(now, lake)
+    return validated
 
 
 def _validate(pipeline: Pipeline, raw: TableDay, lake: Lake) -> ValidatedDay:
@@ -170,6 +195,6 @@ def _failure(refused: Sequence[Report]) -> ValidationFailed:
         found="; ".join(first.problems) + (f" ({listed})" if listed else "") + others,
         wanted="a day that meets its expectations",
         remedy=f"Open {report_path(name, first.day, 'html')} and the quarantine table; mend the source or the spec, "
-        "then ingest the day again. Nothing downstream saw it.",
+        "then ingest the day again. The clean zone keeps what it had of it.",
         details=json.dumps({str(r.day): {"problems": r.problems, "quarantined": r.quarantined} for r in refused}),
     )

@@ -8,6 +8,8 @@ from kubernetes_asyncio import client, config, watch
 
 from kube_pods import ClusterUnderTest, Pods
 
+REASONS = {"Scheduled", "Pulled", "Created", "Started"}
+
 
 def test_trigger_s_calls_work_with_the_asynchronous_client(pods: Pods, cluster: ClusterUnderTest) -> None:
     pods.python("deferred", "import time\nfor i in range(5): print(i); time.sleep(0.1)")
@@ -15,10 +17,10 @@ def test_trigger_s_calls_work_with_the_asynchronous_client(pods: Pods, cluster: 
     phases, lines, reasons = asyncio.run(_follow_to_the_end(cluster))
     assert phases[-1] == "Succeeded"
     assert [line.split(" ", 1)[1] for line in lines] == [str(i) for i in range(5)]
-    assert set(reasons) == {"Scheduled", "Pulled", "Created", "Started"}
+    assert reasons == REASONS
 
 
-async def _follow_to_the_end(cluster: ClusterUnderTest) -> tuple[list[str], list[str], list[str]]:
+async def _follow_to_the_end(cluster: ClusterUnderTest) -> tuple[list[str], list[str], set[str]]:
     settings = client.Configuration()
     await config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
     phases: list[str] = []
@@ -32,10 +34,14 @@ async def _follow_to_the_end(cluster: ClusterUnderTest) -> tuple[list[str], list
         )
         lines = (await answer.read()).decode().splitlines()
         selector = "involvedObject.name=deferred"
-        stream = watch.Watch().stream(
-            api.list_namespaced_event, namespace=cluster.namespace, field_selector=selector, timeout_seconds=1
-        )
-        reasons = [event["object"].reason async for event in stream]
+        reasons: set[str] = set()
+        async with watch.Watch() as watched:
+            async for event in watched.stream(
+                api.list_namespaced_event, namespace=cluster.namespace, field_selector=selector, timeout_seconds=20
+            ):
+                reasons.add(event["object"].reason)
+                if reasons >= REASONS:
+                    break
         await api.delete_namespaced_pod(
             "deferred", cluster.namespace, body=client.V1DeleteOptions(grace_period_seconds=0)
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from kubernetes.client import CoreV1Api
 
-from kube_pods import ClusterUnderTest, Pods
+from kube_pods import IMAGE, ClusterUnderTest, Pods
+
+FOREVER = "import time; time.sleep(60)"
 
 
 def conditions_of(pod: Any) -> list[tuple[str, str, str | None]]:
@@ -255,6 +258,33 @@ def test_deadline_ends_the_pod_even_when_it_would_exit_0(pods: Pods) -> None:
     assert (pod.status.phase, pod.status.reason) == ("Failed", "DeadlineExceeded")
     assert pod.status.message == "Pod was active on the node longer than the specified deadline"
     assert dict(pods.events("endless", until="DeadlineExceeded"))["DeadlineExceeded"] == pod.status.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"container": {"envFrom": [{"secretRef": {"name": "never"}}]}},
+        {"container": {"envFrom": [{"configMapRef": {"name": "never"}}]}},
+        {"container": {"image": "Bad Image"}},
+        {"initContainers": [{"name": "first", "image": IMAGE, "command": ["python", "-c", FOREVER]}]},
+    ],
+    ids=["secret", "config map", "image", "init container"],
+)
+def test_deadline_counts_before_the_container_starts(
+    pods: Pods, cluster: ClusterUnderTest, options: dict[str, Any]
+) -> None:
+    device = {"resources": {"limits": {cluster.device: "1"}}}
+    container = device | options.get("container", {})
+    limits = {"activeDeadlineSeconds": 1, "terminationGracePeriodSeconds": 1}
+    pods.python("waiting", "print('never')", **{**options, **limits, "container": container})
+    pod = pods.phase("waiting", "Succeeded", "Failed")
+    assert (pod.status.phase, pod.status.reason) == ("Failed", "DeadlineExceeded")
+    assert pod.status.message == "Pod was active on the node longer than the specified deadline"
+    told = pods.events("waiting", until="DeadlineExceeded")
+    assert ("DeadlineExceeded", pod.status.message) in told
+    assert ("Started", "Started container base") not in told
+    pods.python("next", "", container=device)
+    pods.phase("next", "Succeeded")
 
 
 def test_container_that_closes_its_output_still_reports_its_own_end(pods: Pods) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,11 +22,15 @@ from evergreen.errors import ConfigurationError, DataError, OutOfMemory, Tempora
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Parallel, Pipeline
 from evergreen.settings import Rendezvous
+from evergreen.training.checkpoint_folder import clear_checkpoints
+from evergreen.training.parallel import launch
 from evergreen.training.parallel.job import Job
 from evergreen.training.parallel.launch import environment, torchrun
 from evergreen.training.train import train
 
 WORKER = "evergreen.training.parallel.worker"
+NCCL_WAITS = 150.0
+"""Seconds: far longer than the run needs to end; hours, really."""
 
 
 @pytest.fixture
@@ -38,9 +42,12 @@ def pair(tiny: Pipeline) -> Pipeline:
     return tiny.model_copy(update={"training": training})
 
 
-def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path) -> Model:
+def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path, *, halvings: int = 0) -> Model:
+    """As the step does: no checkpoint outlives the model's proof."""
     work.mkdir()
-    return train(pipeline, training_set, lake, work=work)
+    model = train(pipeline, training_set, lake, work=work, halvings=halvings)
+    clear_checkpoints(lake, model)
+    return model
 
 
 def _workers() -> list[psutil.Process]:
@@ -122,6 +129,7 @@ def _job(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path) 
         lake_url=lake.url,
         seed=None,
         micro_batch_rows=None,
+        halvings=0,
         expected_device=None,
         work=work,
     )
@@ -171,5 +179,89 @@ def test_a_failure_crosses_the_processes_whole(
     read = job.read_failure()
     assert (type(read), str(read)) == (OutOfMemory, str(memory))
     assert read.details == "long"
-    again = subprocess.run([sys.executable, "-m", WORKER, str(job.write())], capture_output=True)
+    again = subprocess.run(torchrun(1, None, job), env=environment({}), capture_output=True)
     assert again.returncode == 0
+    assert not job.has_model
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has a program of this folder run in place of the worker, with the variables given."""
+
+    def use(program: str, **variables: str) -> None:
+        monkeypatch.setattr(launch, "WORKER", program)
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return use
+
+
+def test_one_process_alone_out_of_memory_ends_the_run(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    stand_in: Callable[..., None],
+) -> None:
+    stand_in("one_out_of_memory", NCCL_WAITS=str(NCCL_WAITS))
+    training_set, started = make_training_set(lake, pair), time.monotonic()
+    with pytest.raises(OutOfMemory, match="Memory: found none"):
+        _train(pair, training_set, lake, tmp_path / "work")
+    assert time.monotonic() - started < NCCL_WAITS
+
+
+def test_memory_that_ran_out_on_one_machine_ends_the_run_on_all(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    free_port: int,
+    stand_in: Callable[..., None],
+) -> None:
+    stand_in("one_out_of_memory", NCCL_WAITS=str(NCCL_WAITS))
+    training_set = make_training_set(lake, pair)
+    jobs = [_job(pair, training_set, lake, tmp_path / f"machine-{index}") for index in range(2)]
+    running = []
+    for index, job in enumerate(jobs):
+        place = Rendezvous(nodes=2, index=index, endpoint=f"127.0.0.1:{free_port}", address="127.0.0.1")
+        running.append(subprocess.Popen(torchrun(1, place, job), env=environment({})))
+    try:
+        assert [process.wait(timeout=NCCL_WAITS) for process in running] == [0, 0]
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait()
+    assert [type(job.read_failure()) for job in jobs] == [OutOfMemory, OutOfMemory]
+
+
+def test_a_model_that_was_stored_is_not_thrown_away_by_sigterm(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    stand_in: Callable[..., None],
+) -> None:
+    training_set = make_training_set(lake, pair)
+    one_epoch = pair.model_copy(update={"training": pair.training.model_copy(update={"max_epochs": 1})})
+    stored = _train(one_epoch, training_set, lake, tmp_path / "stored", halvings=1)
+    config = json.loads(lake.objects.get(f"{stored.uri}/config.json"))
+    assert config["training"]["micro_batch_rows"] == 16  # half of a share of 32
+    stand_in("ended_after_the_model", STEP=str(os.getpid()), STORED_MODEL=stored.to_json())
+    (tmp_path / "ended").mkdir()
+    assert train(one_epoch, training_set, lake, work=tmp_path / "ended") == stored
+
+
+def test_an_xla_device_is_refused_before_it_is_opened(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(**_: object) -> torch.device:
+        raise AssertionError("a TPU belongs to the process that opens it")
+
+    monkeypatch.setattr(launch, "choose_device", opened)
+    with pytest.raises(ConfigurationError, match=r"training\.parallel\.strategy: found data on an xla device"):
+        train(pair, make_training_set(lake, pair), lake, work=tmp_path, expected_device="xla")

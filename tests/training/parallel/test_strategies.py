@@ -76,6 +76,18 @@ def test_a_process_holds_its_share_of_the_state(found: dict[str, dict[str, Any]]
 
 
 @every_strategy
+def test_each_halving_halves_the_rows_that_a_process_holds_at_once(
+    found: dict[str, dict[str, Any]], strategy: str
+) -> None:
+    """Of 200 rows: a share of 100, or all of them where a process has a part of the network."""
+    whole = 100 if strategy in ("data", "sharded") else 200
+    for halvings, held in enumerate(found[strategy]["held at once"]):
+        assert max(held) <= whole >> halvings
+        assert min(held) > 0.9 * (whole >> halvings)
+    assert found[strategy]["halved gradients"] < 1e-6
+
+
+@every_strategy
 @pytest.mark.parametrize(
     ("case", "wanted"),
     [

@@ -40,6 +40,14 @@ def test_pods_meet_at_the_pod_of_index_zero(parts: dict[str, dict[str, Any]]) ->
     assert pod["subdomain"] == domain
     assert service["spec"]["selector"] == {"job-name": name}
     assert settings.expected_device == "cuda"
+    assert variables["TORCH_DISABLE_NATIVE_JIT"] == "1"
+
+
+def test_pods_are_those_of_the_profile_with_the_trainers_account(parts: dict[str, dict[str, Any]]) -> None:
+    pod = parts["Job"]["spec"]["template"]["spec"]
+    profile = yaml.safe_load((MANIFEST.parents[2] / "include" / "profiles.yaml").read_text())["gpu-large"]
+    assert pod["tolerations"] == profile["tolerations"]
+    assert pod["serviceAccountName"] == "evergreen-trainer"
 
 
 @pytest.mark.parametrize("wrong", [{}, {"EVERGREEN_NODES": "2"}, {"EVERGREEN_NODES": "2", "EVERGREEN_NODE_INDEX": "2"}])

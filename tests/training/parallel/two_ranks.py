@@ -8,14 +8,15 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from evergreen.lake.objects import LocalObjects
 from evergreen.pipeline import Parallel, Training
@@ -23,6 +24,7 @@ from evergreen.training.batch import Batch
 from evergreen.training.dataset import Examples
 from evergreen.training.devices import repeatable
 from evergreen.training.encoders import fit_encoders
+from evergreen.training.micro_batch import halved_rows
 from evergreen.training.network import TabularNetwork
 from evergreen.training.parallel.checkpoint import ShardedCheckpoints
 from evergreen.training.parallel.choice import choose_strategy
@@ -73,8 +75,8 @@ def differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
     return max(float((found[name] - wanted[name]).abs().max()) for name in wanted)
 
 
-def gradients(strategy: Strategy, batch: Batch) -> dict[str, Tensor]:
-    strategy.accumulate(batch, 60)
+def gradients(strategy: Strategy, batch: Batch, rows_at_once: int = 60) -> dict[str, Tensor]:
+    strategy.accumulate(batch, rows_at_once)
     held = dict(strategy.network.named_parameters())
     found = strategy.whole({name: p.grad for name, p in held.items() if p.grad is not None})
     for parameter in held.values():
@@ -120,7 +122,53 @@ def examine(name: str, team: Team, work: Path) -> dict[str, object]:
         for number, batch in enumerate(whole)
     )
     facts |= checkpoints(name, team, work / name, states[0], network, rows)
-    return facts
+    return facts | halvings(name, team, network, rows)
+
+
+def halvings(name: str, team: Team, network: TabularNetwork, rows: Rows) -> dict[str, object]:
+    """After memory ran out so often: how far gradients are from one process's, and the rows each held at once."""
+    apart, held = [], []
+    for number in range(3):
+        spec = Training(batch_rows=200, hidden=(33, 32), parallel=Parallel(strategy=name))
+        at_once = halved_rows(spec, number, processes=team.size)
+        halved = spec.model_copy(update={"micro_batch_rows": at_once if number else None})
+        strategy = choose_strategy(copy.deepcopy(network), halved, team, CPU)
+        for size in (101, 200):
+            draws = [torch.Generator().manual_seed(7) for _ in range(2)]
+            whole = Batch.draw(rows.take(slice(0, size)), network, size=size, share=WHOLE, draws=draws[0])
+            wanted = gradients(Alone(copy.deepcopy(network), precision=torch.float32), whole)
+            piece = rows.take(strategy.share.piece(size))
+            mine = Batch.draw(piece, network, size=size, share=strategy.share, draws=draws[1])
+            with counted(strategy.network) as counter:
+                found = gradients(strategy, mine, at_once)
+            apart.append(differences(found, wanted) if team.leads else 0.0)
+        held.append(team.gather(counter.most))
+    return {"halved gradients": max(apart), "held at once": held}
+
+
+class Counter:
+    """Rows on their way: they have passed a layer, and their gradient has not come back."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def forth(self, _layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        if output.requires_grad:  # a stage first asks for shapes alone
+            self.now += len(output)
+            self.most = max(self.most, self.now)
+            output.register_hook(self.back)
+
+    def back(self, gradient: Tensor) -> None:
+        self.now -= len(gradient)
+
+
+@contextmanager
+def counted(network: nn.Module) -> Iterator[Counter]:
+    """Inside, rows are counted at this process's first layer."""
+    counter, layer = Counter(), next(module for module in network.modules() if isinstance(module, nn.Linear))
+    hook = layer.register_forward_hook(counter.forth)
+    yield counter
+    hook.remove()
 
 
 def mean_of_shards(

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette import status
 
 from evergreen.artifacts import Receipt
-from evergreen.errors import NotFound
+from evergreen.errors import EvergreenError, NotFound
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import read_receipts
 from evergreen.ledger.ledger import Ledger
 from evergreen.orchestration.pipelines import pipelines
 from evergreen.settings import Settings
 
+logger = logging.getLogger(__name__)
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
 )
@@ -36,6 +38,14 @@ def require_user(user: GetUserDep) -> None:
 
 
 app = FastAPI(title="Evergreen", dependencies=[Depends(require_user)], docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@app.exception_handler(EvergreenError)
+def failure(request: Request, error: EvergreenError) -> HTMLResponse:
+    """The error's own sentence: what does not answer, and what to do."""
+    logger.warning("%s cannot be shown: %s", request.url.path, error)
+    code = status.HTTP_503_SERVICE_UNAVAILABLE if error.retryable else status.HTTP_500_INTERNAL_SERVER_ERROR
+    return HTMLResponse(TEMPLATES.get_template("failure.html").render(error=error), code)
 
 
 @app.get("/")
@@ -63,9 +73,9 @@ def overview(user: GetUserDep) -> HTMLResponse:
 
 @app.get("/evidence/{dag_id}/{run_id}/{task_id}", dependencies=[Depends(requires_access_dag("GET"))])
 def evidence(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
-    """The receipts of one task of one run, each with a link to its report."""
-    pipeline = dag_id.split(".")[0]
-    found = [r for r in read_receipts(_lake(), pipeline, f"{dag_id}.{run_id}") if r.task == task_id]
+    """The receipts of one task of one run, of a mapped task those of all its instances, each with its reports."""
+    receipts = read_receipts(_lake(), dag_id.split(".")[0], f"{dag_id}.{run_id}")
+    found = [r for r in receipts if r.task == task_id or r.task.startswith(f"{task_id}.")]
     page = TEMPLATES.get_template("evidence.html")
     return HTMLResponse(page.render(task=task_id, receipts=[(r, _reports(r)) for r in found], dag_id=dag_id))
 

@@ -1,6 +1,6 @@
 """Checkpoints of runs in several processes, by torch.distributed.checkpoint: each process writes what it holds.
 
-    checkpoints/<pipeline>/<training set>-<recipe>/epoch-<N>[.<batches>]/
+    <folder of the run>/epoch-<N>[.<batches>]/
         __<rank>_<number>.distcp, .metadata     torch's own format
         manifest.json                           every file's digest, and what is not a tensor; written last
 
@@ -23,7 +23,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from evergreen.artifacts import TrainingSet
 from evergreen.errors import NotFound
 from evergreen.lake.objects import Objects, file_digest
-from evergreen.training.checkpoint import KEPT, checkpoint_folder, checkpoint_name, said_position
+from evergreen.training.checkpoint import checkpoint_name, kept, said_position
+from evergreen.training.checkpoint_folder import checkpoint_folder
 from evergreen.training.recipe import Recipe
 from evergreen.training.state import Progress, TrainingState
 from evergreen.training.team import Team
@@ -54,12 +55,12 @@ class ShardedCheckpoints:
 
     def __init__(self, objects: Objects, training_set: TrainingSet, recipe: Recipe, work: Path, team: Team) -> None:
         self.objects = objects
-        self.folder = checkpoint_folder(training_set, recipe)
+        self.folder = checkpoint_folder(training_set.digest, recipe)
         self.work = work
         self.team = team
 
     def save(self, state: TrainingState) -> None:
-        """Write the state as it is now, then remove all but the newest two."""
+        """Write the state as it is now, then remove all but this one and the one before."""
         name = checkpoint_name(state)
         files = {file: digest for part in self.team.gather(self._upload(state, name)) for file, digest in part.items()}
         losses = self.team.gather(state.progress.loss.item())
@@ -73,17 +74,12 @@ class ShardedCheckpoints:
                 chance=bytes(state.progress.chance.tolist()).hex(),
             )
             self.objects.put(f"{self.folder}/{name}/{MANIFEST}", manifest.model_dump_json().encode())
-            self._prune()
+            self._keep(kept(self._names(), name))
 
     def resume(self, state: TrainingState) -> bool:
-        """Whether `state` was taken on from the newest sound checkpoint of the same architecture."""
+        """Whether `state` was taken on from the newest sound checkpoint of the same architecture and code."""
         names = self.team.told(list(reversed(self._names())) if self.team.leads else None)
         return any(self._resumed(state, name) for name in names)
-
-    def clear(self) -> None:
-        """Remove every checkpoint of this run: its model is stored."""
-        for path in self.objects.list(self.folder):
-            self.objects.delete(path)
 
     def _upload(self, state: TrainingState, name: str) -> dict[str, str]:
         """Digests of the files this process wrote."""
@@ -103,7 +99,7 @@ class ShardedCheckpoints:
             logger.warning("%s/%s is damaged; trying the one before", self.folder, name)
             return False
         if manifest.architecture != state.architecture:
-            logger.warning("%s/%s is of another architecture; passing it over", self.folder, name)
+            logger.warning("%s/%s is of another architecture or other code; passing it over", self.folder, name)
             return False
         tensors = state.tensors()
         load(tensors, storage_reader=FileSystemReader(local))
@@ -145,10 +141,9 @@ class ShardedCheckpoints:
         paths = (path.rsplit("/", 2) for path in self.objects.list(self.folder))
         return sorted(name for _, name, file in paths if file == MANIFEST)
 
-    def _prune(self) -> None:
-        """Remove what is neither among the newest two nor finished."""
-        kept = set(self._names()[-KEPT:])
+    def _keep(self, names: set[str]) -> None:
+        """Remove what is not among the checkpoints `names`, finished or not."""
         paths = self.objects.list(self.folder)
         for path in sorted(paths, key=lambda path: not path.endswith(MANIFEST)):
-            if path.rsplit("/", 2)[1] not in kept:
+            if path.rsplit("/", 2)[1] not in names:
                 self.objects.delete(path)

@@ -31,6 +31,20 @@ def choose_strategy(network: TabularNetwork, training: Training, team: Team, dev
             raise AssertionError("a run in one process needs no team")
 
 
+def require_device(training: Training, expected: str | None) -> None:
+    """Nothing, when devices of the kind `expected` can share a training; ConfigurationError otherwise.
+
+    Asked before a device is opened: the process that opens a TPU has it alone.
+    """
+    if expected == "xla":
+        raise ConfigurationError(
+            "training.parallel.strategy",
+            found=f"{training.parallel.strategy} on an xla device",
+            wanted="none there, or a profile with cuda devices or CPUs: an xla device trains in one process",
+            remedy="Leave training.parallel out; of a host's chips one is used. Or choose another training.profile.",
+        )
+
+
 def require_rows(num_rows: int, team: Team) -> None:
     """Nothing, when an epoch has a row for every process; ConfigurationError otherwise."""
     if num_rows < team.size:

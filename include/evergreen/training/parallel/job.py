@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +28,8 @@ class Job(BaseModel):
     lake_url: str
     seed: int | None
     micro_batch_rows: int | None
+    halvings: int
+    """How often memory ran out before."""
     expected_device: str | None
     work: Path
 
@@ -40,13 +43,23 @@ class Job(BaseModel):
         self.path.write_text(self.model_dump_json())
         return self.path
 
+    def forget_results(self) -> None:
+        """Remove what an earlier run left in `work`."""
+        for path in (self._model, self._failure):
+            path.unlink(missing_ok=True)
+
     def write_model(self, model: Model) -> None:
         """Leave the result."""
-        _replace(self.work / "model.json", model.to_json())
+        _replace(self._model, model.to_json())
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the processes came to their end: the model is stored."""
+        return self._model.exists()
 
     def read_model(self) -> Model:
         """The result that the processes left."""
-        return Model.from_json((self.work / "model.json").read_text())
+        return Model.from_json(self._model.read_text())
 
     def write_failure(self, error: EvergreenError) -> None:
         """Leave the reason; the first that a new start cannot mend stays."""
@@ -68,6 +81,10 @@ class Job(BaseModel):
         return failure is not None and not isinstance(failure, TemporaryError)
 
     @property
+    def _model(self) -> Path:
+        return self.work / "model.json"
+
+    @property
     def _failure(self) -> Path:
         return self.work / "failure.json"
 
@@ -84,6 +101,6 @@ def _kinds() -> dict[str, type[EvergreenError]]:
 
 def _replace(path: Path, text: str) -> None:
     """Write whole or not at all, also when two processes do it at once."""
-    staged = path.with_name(f"{path.name}.{id(text)}")
+    staged = path.with_name(f"{path.name}.{os.getpid()}")
     staged.write_text(text)
     staged.replace(path)

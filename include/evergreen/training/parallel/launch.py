@@ -13,7 +13,7 @@ from evergreen.errors import TemporaryError
 from evergreen.settings import Rendezvous
 from evergreen.training.devices import choose_device, num_devices
 from evergreen.training.interruption import interruptible
-from evergreen.training.parallel.choice import num_processes
+from evergreen.training.parallel.choice import num_processes, require_device
 from evergreen.training.parallel.job import Job
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,13 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
     """The model that the processes of `job` trained and stored.
 
     Raises what they raised: the first error that starting again cannot mend, TemporaryError on SIGTERM or when
-    processes died too often; the next call resumes from the last checkpoint.
+    processes died too often; the next call resumes from the last checkpoint. A model that they left stands, whatever
+    came after it.
     """
+    require_device(job.pipeline.training, job.expected_device)
     device = choose_device(expected=job.expected_device)
     processes = num_processes(job.pipeline.training, devices=num_devices(device), device_kind=device.type)
+    job.forget_results()
     command = torchrun(processes, rendezvous, job)
     logger.info("starting %d processes: %s", processes, job.pipeline.training.parallel.strategy)
     running = subprocess.Popen(command, env=environment(lake_options))
@@ -42,18 +45,18 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
     finally:
         running.kill()
         running.wait()
+    if job.has_model:
+        return job.read_model()
     interruption.check()
     failure = job.read_failure()
-    if failure is not None and (code != 0 or job.failed_for_good):
+    if failure is not None:
         raise failure
-    if code != 0:
-        raise TemporaryError(
-            "The processes of a training",
-            found=f"exit code {code} after {RESTARTS} new starts",
-            wanted="all of them to run to the end",
-            remedy="The next try resumes from the last checkpoint; the lines above say how they died.",
-        )
-    return job.read_model()
+    raise TemporaryError(
+        "The processes of a training",
+        found=f"exit code {code} after {RESTARTS} new starts",
+        wanted="all of them to run to the end",
+        remedy="The next try resumes from the last checkpoint; the lines above say how they died.",
+    )
 
 
 def environment(lake_options: Mapping[str, str]) -> dict[str, str]:

@@ -16,13 +16,11 @@ from evergreen.errors import ConfigurationError
 from evergreen.pipeline import Training
 from evergreen.training.batch import Batch
 from evergreen.training.devices import lower_precision
+from evergreen.training.micro_batch import MICRO_BATCHES_A_STAGE, rows_at_once
 from evergreen.training.network import TabularNetwork, joined
 from evergreen.training.parallel.gathering import collected
 from evergreen.training.rows import WHOLE
 from evergreen.training.team import Team
-
-MICRO_BATCHES_A_STAGE = 4
-"""With m micro-batches and s stages, (s - 1) / (m + s - 1) of the time nothing is there to do: a fifth."""
 
 
 class Stage(nn.Module):
@@ -63,34 +61,42 @@ class PipelineParallel:
         self.share = WHOLE
         self.network = Stage(network, _parts(network, team), precision=_precision(training))
         stage = PipelineStage(self.network, team.rank, team.size, device)
-        rows = training.micro_batch_rows or -(-training.batch_rows // (MICRO_BATCHES_A_STAGE * team.size))
-        micro_batches = -(-training.batch_rows // rows)
+        rows = training.micro_batch_rows or rows_at_once(training, processes=team.size)
+        micro_batches = min(-(-training.batch_rows // rows), MICRO_BATCHES_A_STAGE * team.size)
         self.rows = rows * micro_batches
-        """Every batch is padded to so many, with rows that weigh nothing: stages agree on shapes once."""
+        """Rows of a pass, whose activations a stage holds together: GPipe turns back after the last micro-batch alone.
+
+        What is left of a batch is padded to so many, with rows that weigh nothing: stages agree on shapes once.
+        """
         self.size = 1
         self.schedule = ScheduleGPipe(stage, micro_batches, loss_fn=self._loss, scale_grads=False)
 
     def accumulate(self, batch: Batch, rows_at_once: int) -> Tensor:
         """Loss summed over the batch in the last process; the gradient of this stage is now on its parameters.
 
-        Micro-batches are as large as they were made at the start.
+        Micro-batches are as large as they were made at the start; a batch of more than a pass takes several.
         """
         self.size = batch.size
-        padding = torch.arange(self.rows, device=batch.device) % batch.size
-        padded = batch.rows.take(padding)
-        weight = (torch.arange(self.rows, device=batch.device) < batch.size).float()
-        inputs = (padded.values, padded.indices) if self.network.first else ()
-        target = torch.stack([padded.given, weight], 1) if self.network.last else None
-        losses: list[Tensor] = []
-        self.schedule.step(*inputs, kept=batch.kept[padding, self.network.units], target=target, losses=losses)
         total = torch.zeros((), device=batch.device)
-        for loss in losses:
-            total += loss.detach() * batch.size
+        for at in range(0, batch.size, self.rows):
+            for loss in self._pass(batch, at):
+                total += loss.detach() * batch.size
         return total
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of all stages, in the leading process."""
         return collected(tensors, self.team)
+
+    def _pass(self, batch: Batch, at: int) -> list[Tensor]:
+        """The losses of the micro-batches from row `at` on, in the last process; their gradients are added here."""
+        place = torch.arange(at, at + self.rows, device=batch.device)
+        padding, weight = place % batch.size, (place < batch.size).float()
+        padded = batch.rows.take(padding)
+        inputs = (padded.values, padded.indices) if self.network.first else ()
+        target = torch.stack([padded.given, weight], 1) if self.network.last else None
+        losses: list[Tensor] = []
+        self.schedule.step(*inputs, kept=batch.kept[padding, self.network.units], target=target, losses=losses)
+        return losses
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         each = nn.functional.binary_cross_entropy_with_logits(logits, target[:, 0], reduction="none")

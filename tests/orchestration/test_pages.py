@@ -1,0 +1,114 @@
+"""The pages that a task's link leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evergreen.artifacts import Receipt
+from evergreen.errors import IntegrityError
+from evergreen.lake.lake import Lake
+from evergreen.lake.receipts import write_receipt
+from evergreen.ledger.ledger import Ledger
+
+if TYPE_CHECKING:  # its import warns of httpx, which only a test may ignore
+    from starlette.testclient import TestClient
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+RUN = "fraud.train_model.manual__1"
+
+
+@pytest.fixture
+def receipts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of `train`, and one of each of the two instances of the mapped task `try_round_1`."""
+    monkeypatch.setenv("EVERGREEN_LAKE_URL", lake.url)
+    for task in ("train", "try_round_1.0", "try_round_1.1", "try_round_10"):
+        receipt = Receipt(
+            pipeline="fraud",
+            run=RUN,
+            task=task,
+            attempt=1,
+            inputs={"training set": f"of {task}"},
+            spec_digest="0",
+            code_version="0",
+            started_at=datetime(2026, 11, 1, tzinfo=UTC),
+            seconds=1,
+            peak_memory_bytes=1,
+        )
+        write_receipt(lake, receipt)
+
+
+@pytest.fixture
+def browser() -> Iterator[TestClient]:
+    """Someone who is logged in and may read every DAG."""
+    from airflow.api_fastapi.core_api.security import get_user
+    from starlette.testclient import TestClient
+
+    from evergreen.orchestration.pages.app import app
+
+    app.dependency_overrides[get_user] = lambda: None
+    yield TestClient(app)
+    app.dependency_overrides.clear()
+
+
+def _page(task: str) -> str:
+    from evergreen.orchestration.pages.app import evidence
+
+    return bytes(evidence("fraud.train_model", "manual__1", task).body).decode()
+
+
+def _inputs_on_page(task: str) -> list[str]:
+    page = _page(task)
+    return [line.split("of ")[1].split("<")[0] for line in page.splitlines() if "<code>of " in line]
+
+
+@pytest.mark.usefixtures("receipts")
+def test_a_task_shows_its_own_receipt_and_a_mapped_one_those_of_its_instances() -> None:
+    assert _inputs_on_page("train") == ["train"]
+    assert _inputs_on_page("try_round_1") == ["try_round_1.0", "try_round_1.1"]
+
+
+@pytest.mark.usefixtures("receipts")
+def test_a_task_without_a_receipt_says_so() -> None:
+    assert _inputs_on_page("evaluate") == []
+    assert "No receipt yet" in _page("evaluate")
+
+
+def test_ledger_that_does_not_answer_is_named_on_the_page(
+    browser: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evergreen.orchestration.pages.app.get_auth_manager", lambda: EveryDag())
+    folder = tmp_path / "<b>nowhere"
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"postgresql+psycopg2://postgres@/evergreen?host={folder}")
+    page = browser.get("/")
+    assert page.status_code == 503
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Start the database or check EVERGREEN_DATABASE_URL" in page.text
+    assert "&lt;b&gt;nowhere" in page.text
+    assert "<b>" not in page.text
+
+
+def test_what_no_retry_mends_is_an_error_of_the_server(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evergreen.orchestration.pages.app.get_auth_manager", lambda: EveryDag())
+    altered = IntegrityError(
+        "The ledger", found="other bytes", wanted="its own", remedy="Run `evergreen audit verify`."
+    )
+
+    def refuse(*_: object) -> None:
+        raise altered
+
+    monkeypatch.setattr(Ledger, "history", refuse)
+    page = browser.get("/")
+    assert page.status_code == 500
+    assert "Run `evergreen audit verify`." in page.text
+
+
+class EveryDag:
+    """An auth manager by which everyone may read every DAG."""
+
+    def is_authorized_dag(self, **_: object) -> bool:
+        return True
