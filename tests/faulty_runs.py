@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from kubernetes.config import new_client_from_config
 from evergreen.lake.lake import Lake
 from evergreen.localcluster.server_process import LocalCluster
 from evergreen.orchestration.pod_failures import Failure
+from namespaces import namespace_for
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROGRAM = PROJECT / "tests" / "kubernetes" / "faults_dag.py"
@@ -155,7 +155,5 @@ def local_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def real_place(kubeconfig: Path) -> Iterator[Place]:
     """A namespace of the real cluster for harm."""
-    place = Place("real", kubeconfig, f"faults-{uuid.uuid4().hex[:8]}", "python:3.11-slim")
-    place.api.create_namespace({"metadata": {"name": place.namespace}})
-    yield place
-    place.api.delete_namespace(place.namespace, grace_period_seconds=0)
+    with namespace_for(CoreV1Api(new_client_from_config(str(kubeconfig))), "faults") as name:
+        yield Place("real", kubeconfig, name, "python:3.11-slim")

@@ -17,6 +17,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_kube_config
 
 from evergreen.lake.lake import Lake
+from namespaces import namespace_for
 from serving.conftest import config, in_process, logged, publish, transactions  # noqa: F401
 from training.conftest import make_training_set, tiny  # noqa: F401
 
@@ -127,11 +128,8 @@ def pods(kubeconfig: Path) -> Iterator[ImagePods]:
     """Pods in a namespace of their own on the real cluster."""
     load_kube_config(str(kubeconfig))
     api = client.CoreV1Api()
-    name = f"images-{uuid4().hex[:6]}"
-    api.create_namespace({"metadata": {"name": name}})
-    _wait_for_service_account(api, name)
-    yield ImagePods(api, name)
-    api.delete_namespace(name, grace_period_seconds=0)
+    with namespace_for(api, "images") as name:
+        yield ImagePods(api, name)
 
 
 def hand_over(lake: Lake) -> Path:
@@ -141,13 +139,3 @@ def hand_over(lake: Lake) -> Path:
     for path in (folder, *folder.rglob("*")):
         os.chown(path, USER, USER)
     return folder
-
-
-def _wait_for_service_account(api: client.CoreV1Api, namespace: str) -> None:
-    give_up_at = time.monotonic() + 30
-    while time.monotonic() < give_up_at:
-        with contextlib.suppress(ApiException):
-            if api.read_namespaced_service_account("default", namespace).secrets:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"namespace {namespace} has no service account")

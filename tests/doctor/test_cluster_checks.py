@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,8 @@ from evergreen.doctor.image_checks import examine_image
 from evergreen.localcluster.server_process import LocalCluster
 from evergreen.orchestration.pod_spec import LAKE_SECRET as SECRET_OF_PODS
 from evergreen.settings import VERSION
+from namespaces import namespace_for, wait_for_token
 
-MADE_FOR = "evergreen-doctor"
 SPEC = Path(__file__).resolve().parents[2] / "include" / "pipelines" / "fraud.yaml"
 PROFILES = {
     "tiny": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
@@ -139,13 +140,8 @@ def core(kubeconfig: Path) -> client.CoreV1Api:
 @pytest.fixture
 def namespace(core: client.CoreV1Api) -> Iterator[str]:
     """A namespace of the real cluster for one test."""
-    made = core.create_namespace({"metadata": {"generateName": f"{MADE_FOR}-"}}).metadata.name
-    accounts = core.list_namespaced_service_account
-    give_up_at = time.monotonic() + 30
-    while not accounts(made).items and time.monotonic() < give_up_at:
-        time.sleep(0.1)
-    yield made
-    core.delete_namespace(made)
+    with namespace_for(core, "evergreen-doctor") as name:
+        yield name
 
 
 @pytest.mark.cluster
@@ -179,13 +175,8 @@ def test_account_without_rights_is_told_each_that_is_missing(
 
 def _account_kubeconfig(core: client.CoreV1Api, admin: Path, namespace: str, path: Path) -> None:
     """A kubeconfig of the namespace's default service account, which may do nothing."""
-    give_up_at = time.monotonic() + 30
-    while not (secrets := core.read_namespaced_service_account("default", namespace).secrets):
-        assert time.monotonic() < give_up_at, "no token for the service account"
-        time.sleep(0.1)
-    import base64
-
-    data = core.read_namespaced_secret(secrets[0].name, namespace).data
+    secret = wait_for_token(core, namespace)[0].name
+    data = core.read_namespaced_secret(secret, namespace).data
     cluster = yaml.safe_load(admin.read_text())["clusters"][0]["cluster"]
     token = base64.b64decode(data["token"]).decode()
     _write_kubeconfig(path, cluster["server"], token, **{"certificate-authority-data": data["ca.crt"]})

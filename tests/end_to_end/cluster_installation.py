@@ -17,6 +17,7 @@ from minio import Minio
 
 from forwarding import forwarding
 from manifests import KUBERNETES, kubectl
+from namespaces import wait_for_token
 from real_parts import S3Server
 
 PROFILES = Path(__file__).with_name("cluster_profiles.yaml")
@@ -77,6 +78,7 @@ def cluster_parts(
     try:
         for namespace in (made.training, made.serving):
             core.create_namespace({"metadata": {"name": namespace}})
+            wait_for_token(core, namespace)
             core.create_namespaced_secret(namespace, secret)
         core.create_namespaced_secret(made.serving, token)
         _apply(kubeconfig, KUBERNETES / "base" / "cluster")

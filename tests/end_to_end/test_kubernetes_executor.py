@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from evergreen.standalone.airflow_client import AirflowClient, admin_session
 from evergreen.standalone.control import environment, start_detached, stop
 from evergreen.standalone.home import Home
 from forwarding import forwarding
+from namespaces import namespace_for, wait_for_token
 from real_parts import S3Server
 
 pytestmark = [pytest.mark.airflow, pytest.mark.cluster, pytest.mark.s3]
@@ -81,14 +81,14 @@ def installation(kubeconfig: Path, s3: S3Server, airflow_image: str) -> Iterator
 
 @contextmanager
 def _namespace(kubeconfig: Path) -> Iterator[tuple[CoreV1Api, str]]:
-    api, name = CoreV1Api(new_client_from_config(str(kubeconfig))), f"executor-{uuid.uuid4().hex[:8]}"
-    api.create_namespace({"metadata": {"name": name}})
-    try:
+    api = CoreV1Api(new_client_from_config(str(kubeconfig)))
+    with namespace_for(api, "executor") as name:
         api.create_namespaced_service_account(name, {"metadata": {"name": "airflow-worker"}})
-        yield api, name
-    finally:
-        api.delete_namespace(name)
-        api.delete_persistent_volume(name)
+        wait_for_token(api, name, "airflow-worker")
+        try:
+            yield api, name
+        finally:
+            api.delete_persistent_volume(name)
 
 
 def _executor(

@@ -6,18 +6,14 @@ The Job's controller and the cluster's DNS are the test's: this cluster is too o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 import yaml
 from kubernetes.client import CoreV1Api, NetworkingV1Api
-from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 
 from cluster_dns import cluster_dns
@@ -29,6 +25,7 @@ from evergreen.pipeline import Parallel, Pipeline
 from evergreen.training.train import train
 from indexed_job import IndexedJob
 from manifests import KUBERNETES, Manifest
+from namespaces import namespace_for, wait_for_token
 from real_parts import S3Server
 from training.conftest import make_training_set, tiny  # noqa: F401
 from upstream import write_upstream_receipt
@@ -82,31 +79,16 @@ def _documents() -> dict[str, Manifest]:
 def namespace(kubeconfig: Path, s3: S3Server, trainer_image: str) -> Iterator[TrainingNamespace]:
     """A namespace with what the manifest has beside the Job, and the keys of an empty lake."""
     api = new_client_from_config(str(kubeconfig))
-    core, name = CoreV1Api(api), f"pods-{uuid4().hex[:8]}"
-    node = str(urlsplit(api.configuration.host).hostname)
-    with lake_in_bucket(s3, node) as variables, cluster_dns(core, name, node), _namespace(core, name):
+    core, node = CoreV1Api(api), str(urlsplit(api.configuration.host).hostname)
+    with lake_in_bucket(s3, node) as variables, namespace_for(core, "pods") as name, cluster_dns(core, name, node):
         made = TrainingNamespace(core=core, name=name, node=node, image=trainer_image, variables=variables)
         core.create_namespaced_service_account(name, {"metadata": {"name": "evergreen-trainer"}})
+        wait_for_token(core, name, "evergreen-trainer")
         secret = {"metadata": {"name": "evergreen-lake"}, "stringData": made.lake.options}
         core.create_namespaced_secret(name, secret)
         core.create_namespaced_service(name, _documents()["Service"])
         NetworkingV1Api(api).create_namespaced_network_policy(name, _documents()["NetworkPolicy"])
         yield made
-
-
-@contextmanager
-def _namespace(core: CoreV1Api, name: str) -> Iterator[None]:
-    core.create_namespace({"metadata": {"name": name}})
-    try:
-        give_up_at = time.monotonic() + 30
-        while time.monotonic() < give_up_at:
-            with suppress(ApiException):
-                core.read_namespaced_service_account("default", name)
-                break
-            time.sleep(0.2)
-        yield
-    finally:
-        core.delete_namespace(name, grace_period_seconds=0)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ These tests speak the Kubernetes API and nothing else. Where the two differ, the
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from kubernetes.client import CoreV1Api
 
 from evergreen.localcluster.server_process import LocalCluster
 from kube_pods import ClusterUnderTest, Pods, api_of
+from namespaces import namespace_for
 
 DEVICE = "evergreen.test/device"
 
@@ -40,15 +40,11 @@ def local_cluster_under_test(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def real_cluster_under_test(kubeconfig: object) -> Iterator[ClusterUnderTest]:
     """A real cluster; its namespace, and the device its node is given, are removed afterwards."""
     api = api_of(kubeconfig)
-    own = uuid.uuid4().hex[:8]
-    namespace, device = f"evergreen-test-{own}", f"{DEVICE}-{own}"
-    api.create_namespace({"metadata": {"name": namespace}})
-    while not api.list_namespaced_service_account(namespace).items:
-        time.sleep(0.05)
-    _offer_device(api, device, "1")
-    yield ClusterUnderTest(kind="real", kubeconfig=kubeconfig, namespace=namespace, device=device)
-    _offer_device(api, device, None)
-    api.delete_namespace(namespace)
+    with namespace_for(api, "evergreen-test") as namespace:
+        device = f"{DEVICE}-{namespace}"
+        _offer_device(api, device, "1")
+        yield ClusterUnderTest(kind="real", kubeconfig=kubeconfig, namespace=namespace, device=device)
+        _offer_device(api, device, None)
 
 
 def _offer_device(api: CoreV1Api, device: str, amount: str | None) -> None:

@@ -1,0 +1,34 @@
+"""Namespaces of the real cluster, made for a test and deleted after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+from kubernetes.client import CoreV1Api, V1ObjectReference
+from kubernetes.client.exceptions import ApiException
+from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+
+
+@contextmanager
+def namespace_for(core: CoreV1Api, what: str) -> Iterator[str]:
+    """Name of a new namespace that takes pods; it and all in it are deleted at the end."""
+    name = f"{what}-{uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name}})
+    try:
+        wait_for_token(core, name)
+        yield name
+    finally:
+        core.delete_namespace(name, grace_period_seconds=0)
+
+
+@retry(
+    stop=stop_after_delay(30),
+    wait=wait_fixed(0.1),
+    retry=retry_if_exception_type(ApiException) | retry_if_result(lambda secrets: not secrets),
+)
+def wait_for_token(core: CoreV1Api, namespace: str, account: str = "default") -> list[V1ObjectReference]:
+    """Secrets of a service account. The cluster makes them a moment later, and refuses its pods before."""
+    secrets: list[V1ObjectReference] = core.read_namespaced_service_account(account, namespace).secrets
+    return secrets
