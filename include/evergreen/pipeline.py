@@ -350,7 +350,7 @@ class Retraining(Part):
     cooldown_days: int = Field(default=3, ge=0)
     """Days after a retrain was asked for during which none is asked for again."""
     min_new_labels: int = Field(default=100, ge=0)
-    """Positive labels of drifted, mature days the champion never saw."""
+    """Positive labels of drifted days that a retrain would learn from."""
     gpu_hours_per_month: float = Field(default=20.0, ge=0)
     """Pod hours of training in a calendar month beyond which no drift retrain starts."""
 

@@ -36,7 +36,7 @@ class World:
     make_model: Callable[..., Model]
     rows: int = 2000
     shifts: tuple[date, ...] = ()
-    positives_a_day: int = 40
+    positives_a_day: int = 300
     written: dict[date, pl.DataFrame] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
     """What training sets say of their features' definitions; older ones say nothing."""

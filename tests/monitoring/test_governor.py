@@ -191,10 +191,17 @@ def test_version_of_a_later_day_makes_a_retrain_needless(ready: tuple[Any, Model
 
 def test_too_few_positive_labels_hold(ready: tuple[Any, Model, date]) -> None:
     world, model, day = ready
-    world.positives_a_day = 19
+    world.positives_a_day = 239
     decision = _decided(world, model, day, MemoryLedger())
     assert _held(decision) == {"too_few_new_labels"}
-    assert "95 positive labels of mature days the champion never saw are known, of 100 wanted" in decision.reason
+    assert "it would learn from 239 positive labels of such days, of 240 wanted" in decision.reason
+
+
+def test_days_that_no_training_learns_from_yet_do_not_count_as_labels(ready: tuple[Any, Model, date]) -> None:
+    world, model, day = ready
+    world.positives_a_day = 100
+    days = days_between(day, day + timedelta(days=2))
+    assert [_decided(world, model, today, MemoryLedger()).retrain for today in days] == [False, False, True]
 
 
 def _decided_over(world: Any, model: Model, first: date, last: date, ledger: Decisions) -> RetrainDecision:
@@ -248,7 +255,7 @@ def test_labels_reported_after_the_day_do_not_count(ready: tuple[Any, Model, dat
     world, model, day = ready
     world.write(AS_OF, day)
     report = _checked(world, model, day)
-    early = end_of(SHIFT + ONE_DAY)
+    early = end_of(SHIFT)
     decision = govern(world.pipeline, day, report, model, MemoryLedger(), world.lake, now=early)
     assert _held(decision) == {"too_few_new_labels"}
 

@@ -134,8 +134,8 @@ def test_story_keeps_its_days_when_it_is_continued_later(tmp_path: Path) -> None
     first = remembered_calendar(path, yesterday=date(2026, 11, 20), rows_per_day=100)
     later = remembered_calendar(path, yesterday=date(2026, 11, 25), rows_per_day=100)
     assert later == first
-    assert (first.first, first.history_end, first.last) == (date(2026, 10, 9), date(2026, 11, 7), date(2026, 11, 20))
-    assert first.shifted == (date(2026, 11, 11), date(2026, 11, 20))
+    assert (first.first, first.history_end, first.last) == (date(2026, 10, 7), date(2026, 11, 5), date(2026, 11, 20))
+    assert first.shifted == (date(2026, 11, 9), date(2026, 11, 20))
     with pytest.raises(ConfigurationError, match="make clean"):
         remembered_calendar(path, yesterday=date(2026, 11, 20), rows_per_day=200)
 

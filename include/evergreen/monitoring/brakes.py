@@ -95,12 +95,12 @@ def too_early(pipeline: Pipeline, day: date, *, began: date | None) -> Brake:
 
 
 def too_few_new_labels(pipeline: Pipeline, positives: int) -> Brake:
-    """Holds while fewer than `min_new_labels` positive labels of days the champion never saw are known."""
+    """Holds while a training set would learn from fewer than `min_new_labels` positive labels of new, drifted days."""
     least = pipeline.retraining.min_new_labels
     return Brake(
         name="too_few_new_labels",
         holds=positives < least,
-        why=f"{positives:,} positive labels of mature days the champion never saw are known, of {least:,} wanted",
+        why=f"it would learn from {positives:,} positive labels of such days, of {least:,} wanted",
     )
 
 
@@ -118,11 +118,6 @@ def learning_lag(pipeline: Pipeline) -> timedelta:
     """Days from an as-of day back to the last day that its training set learns from."""
     training = pipeline.training
     return timedelta(days=pipeline.label.matures_after_days + training.holdout_days + training.validation_days)
-
-
-def newest_mature_day(pipeline: Pipeline, day: date) -> date:
-    """The last day on which, at the end of `day`, no label means 0."""
-    return day - timedelta(days=pipeline.label.matures_after_days)
 
 
 def known_by(day: date, now: datetime) -> datetime:

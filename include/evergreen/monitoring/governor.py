@@ -17,13 +17,12 @@ from evergreen.monitoring.brakes import (
     drift_signals,
     gpu_budget,
     known_by,
-    newest_mature_day,
+    learning_lag,
     too_early,
     too_few_new_labels,
 )
 from evergreen.monitoring.episode import Episode, find_episode
 from evergreen.monitoring.evidence import new_positives, training_hours
-from evergreen.monitoring.training_folder import TrainingFolder
 from evergreen.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -114,20 +113,13 @@ def _brakes(
             day, versions, learned_day=episode.learned_day, began=episode.began, comparable=episode.comparable
         ),
         too_early(pipeline, day, began=episode.began),
-        too_few_new_labels(pipeline, _unseen_positives(pipeline, day, model, episode, lake, now=now)),
+        too_few_new_labels(pipeline, _learnable_positives(pipeline, day, episode, lake, now=now)),
         gpu_budget(pipeline, spent_hours=spent, next_hours=longest),
     ]
 
 
-def _unseen_positives(
-    pipeline: Pipeline, day: date, model: Model, episode: Episode, lake: Lake, *, now: datetime
-) -> int:
-    """Positive labels of mature days after the champion's holdout, from the start of the drift if there is one."""
-    unseen = TrainingFolder.of(model, lake).holdout_days[1] + timedelta(days=1)
-    return new_positives(
-        pipeline,
-        max(unseen, episode.began or unseen),
-        newest_mature_day(pipeline, day),
-        known_by=known_by(day, now),
-        lake=lake,
-    )
+def _learnable_positives(pipeline: Pipeline, day: date, episode: Episode, lake: Lake, *, now: datetime) -> int:
+    """Positive labels a training as of `day` would learn from that are new: of drifted days, if there are any."""
+    new = episode.began or episode.learned_day + timedelta(days=1)
+    last = day - learning_lag(pipeline)
+    return new_positives(pipeline, new, last, known_by=known_by(day, now), lake=lake)

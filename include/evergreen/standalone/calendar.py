@@ -11,7 +11,7 @@ from evergreen.errors import ConfigurationError
 
 HISTORY_DAYS = 30
 ORDINARY_DAYS = 3
-SHIFTED_DAYS = 10
+SHIFTED_DAYS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
