@@ -7,21 +7,26 @@ GET_UV := -m pip install --quiet --disable-pip-version-check uv==0.13.9
 UV_INSTALL := docker/uv_with_pip_settings.py pip install --quiet
 
 # Scripts that start a real Kubernetes and a real S3 server; tests/real_parts.py says what each must do.
-TEST_TOOLS ?= $(wildcard $(abspath ../shared/tools))
+TEST_TOOLS ?= $(or $(EVERGREEN_TEST_TOOLS),$(wildcard $(abspath ../shared/tools)))
+REAL := cluster or s3
 
-.PHONY: demo test test-cluster check stop clean install lock keras xla
+.PHONY: demo test test-here test-cluster check stop clean install lock keras xla
 
 demo: install
 	$(BIN)/evergreen demo
 
-# Threads that spin would take the processors of the images' builds beside them.
+# Every test; those that need real parts, where there are scripts that start them, beside the others.
 test: install
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --keep-going --no-print-directory test-here $(if $(EVERGREEN_TEST_TOOLS),test-cluster)
+
+# Threads that spin would take the processors of what runs beside them.
+test-here: install
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(if $(EVERGREEN_TEST_TOOLS),-m "not ($(REAL))")
 
 test-cluster: install
 	@test -n "$(TEST_TOOLS)" || { echo "TEST_TOOLS is empty: name a folder with kube-up and s3-up (tests/real_parts.py)"; exit 1; }
 	@test "$$(id -u)" = 0 || { echo "A Kubernetes node of one's own needs root: run as root, or in a container where you are"; exit 1; }
-	EVERGREEN_TEST_TOOLS=$(TEST_TOOLS) $(BIN)/python -m pytest -m "cluster or s3"
+	EVERGREEN_TEST_TOOLS=$(TEST_TOOLS) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "$(REAL)"
 
 check: install
 	$(BIN)/ruff format --check .

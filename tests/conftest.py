@@ -28,17 +28,19 @@ hypothesis.settings.load_profile("evergreen")
 
 PROJECT = Path(__file__).resolve().parents[1]
 LATER = ("airflow", "s3", "cluster")
-"""Marks of tests that come after all others, in this order; images are built beside those others."""
+"""Marks of tests that come after all others, in this order."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need no real part come first."""
+    """Tests that need no real part come first, and last those of images, which are built beside the others."""
     items.sort(key=_turn)
 
 
-def _turn(item: pytest.Item) -> int:
-    return max((LATER.index(mark.name) + 1 for mark in item.iter_markers() if mark.name in LATER), default=0)
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    fixtures = getattr(item, "fixturenames", ())
+    marks = [LATER.index(mark.name) + 1 for mark in item.iter_markers() if mark.name in LATER]
+    return any(name.endswith("_image") for name in fixtures), max(marks, default=0)
 
 
 @pytest.fixture

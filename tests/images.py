@@ -1,4 +1,4 @@
-"""The images of docker/, built and loaded into the real cluster beside the tests that need no real part.
+"""The images of docker/, built and loaded into the real cluster beside the tests that need none.
 
 A build of something unchanged is known by the digest of what goes into it, and left out.
 """
