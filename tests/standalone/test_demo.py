@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from evergreen.errors import SourceUnavailable, TemporaryError
+from evergreen.errors import DataError, SourceUnavailable, TemporaryError
 from evergreen.pipeline import Pipeline
 from evergreen.samples.config import SampleConfig
 from evergreen.settings import Settings
@@ -83,3 +84,5 @@ def test_model_that_the_gate_refuses_is_not_waited_for(tmp_path: Path, state: st
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=tasks))
     vars(demo.airflow)["http"] = httpx.Client(base_url=demo.airflow.url, transport=transport)
     assert demo._refused("drift__fraud") is refused
+    with pytest.raises(DataError, match=r"gate refused.*more --rows-per-day") if refused else nullcontext():
+        demo._require_approval("demo__fraud")

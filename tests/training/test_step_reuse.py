@@ -145,7 +145,7 @@ def test_edited_trainer_of_ones_own_is_run_again(train: Callable[..., Receipt], 
     first, second = train("one", **place), train("two", **place)
     assert second.reused == receipt_path("fraud", "one", "train", 1)
     assert first.environment["click"]
-    own_trainer.write_text(OWN.replace('"this"', '"that"'))
+    own_trainer.write_text(OWN.replace('"this"', '"another"'))
     third = train("three", **place)
     assert third.reused is None
     assert third.code_digest != second.code_digest

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from evergreen.errors import EvergreenError, TemporaryError
+from evergreen.errors import DataError, EvergreenError, TemporaryError
 from evergreen.lake.lake import Lake, end_of
 from evergreen.lake.tables import days_between
 from evergreen.ledger.ledger import Ledger
@@ -149,8 +149,19 @@ class Demo:
         with self.progress.act(f"Train as of {day}, judge and deploy") as act:
             if self.ledger.current(NAME) is None:
                 self._run("train_model", f"demo__{day}", {"day": day.isoformat()}, act)
+                self._require_approval(f"demo__{day}")
                 self._until(lambda: self._answering() is not None, "the first deployment", RUN_SECONDS, act)
             act.say(f"{self._answering()} serves")
+
+    def _require_approval(self, run_id: str) -> None:
+        if self._refused(run_id):
+            raise DataError(
+                "The demo's first model",
+                found="one that the gate refused",
+                wanted="an approved one",
+                remedy=f"The Evidence tab of {NAME}.train_model's run {run_id} at {self.airflow.url} says why; "
+                "`make clean`, then `evergreen demo` with more --rows-per-day gives it more to learn from.",
+            )
 
     def _answering(self) -> str | None:
         """The version the ledger says serves, once its deployment run has ended."""
