@@ -73,5 +73,5 @@ Learns from history as it was known at the end of the as-of day, never later. An
         published = publish_model.override(outlets=[model_asset(pipeline)])(pipeline.pipeline, judged)
         if pipeline.search:
             training_set >> search(pipeline, pipeline.search) >> train
-        ready >> training_set >> train >> evaluate >> judged
-        training_set >> champion >> evaluate
+        # The champion is looked up once training has ended, hours after the run began.
+        ready >> training_set >> train >> champion >> evaluate >> judged

@@ -153,11 +153,11 @@ def rollback(pipeline: str, reason: str) -> None:
     """Put back the model that served before the current one."""
     from evergreen.deployment.rollout import roll_back
     from evergreen.deployment.serving_target import serving_target
-    from evergreen.ledger.anchor import write_anchor
+    from evergreen.ledger.anchor import anchored
 
     ledger, lake, serving = _ledger(), _lake(), serving_target(_settings())
-    deployment = roll_back(pipeline, serving, ledger, lake, actor=getpass.getuser(), reason=reason)
-    write_anchor(ledger, lake)
+    with anchored(ledger, lake):
+        deployment = roll_back(pipeline, serving, ledger, lake, actor=getpass.getuser(), reason=reason)
     click.echo(f"{pipeline} serves {deployment.to_version} again (was {deployment.from_version})")
 
 

@@ -345,8 +345,10 @@ class Monitoring(Part):
 
 
 class Retraining(Part):
-    """Brakes on automatic retraining."""
+    """When training starts by itself: every night, and on drift unless a brake holds."""
 
+    nightly: bool = True
+    """False leaves training to drift, to people and to backfills."""
     cooldown_days: int = Field(default=3, ge=0)
     """Days after a retrain was asked for during which none is asked for again."""
     min_new_labels: int = Field(default=100, ge=0)

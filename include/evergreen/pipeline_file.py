@@ -48,6 +48,12 @@ def read_pipelines(folder: Path) -> tuple[list[Pipeline], list[ConfigurationErro
     return pipelines, errors
 
 
+def located(path: Path, at: Location, error: ConfigurationError) -> ConfigurationError:
+    """What `error` says, with file and line of the part that the keys `at` lead to."""
+    place = f"{path.name} line {line_of(_compose(path), at)}"
+    return ConfigurationError(f"{place}: {error.thing}", found=error.found, wanted=error.wanted, remedy=error.remedy)
+
+
 def _compose(path: Path) -> yaml.Node:
     text = _read(path)
     try:

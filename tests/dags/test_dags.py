@@ -102,7 +102,8 @@ def test_pods_share_the_gpu_pool_and_the_rest_does_not(bag: dict[str, Any]) -> N
 
 def test_a_model_is_judged_only_after_it_was_evaluated(bag: dict[str, Any]) -> None:
     tasks = bag["dags"]["fraud.train_model"]["tasks"]
-    assert tasks["train"] == ["evaluate"]
+    assert tasks["train"] == ["choose_champion"]  # what serves once training ended, not when it began
+    assert tasks["choose_champion"] == ["evaluate"]
     assert tasks["evaluate"] == ["judge_model"]
     assert tasks["judge_model"] == ["publish_model"]
 
@@ -127,3 +128,27 @@ def test_broken_spec_is_reported_and_breaks_no_other(tmp_path: Path) -> None:
     assert "broken.yaml" in found["errors"]["check_pipelines.py"]
     assert "sauce" in found["errors"]["check_pipelines.py"]
     assert len(found["dags"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "where", "said"),
+    [
+        ("profile: cpu-small", "profile: cpu-smal", "profile: ", "found profiles cpu-large, cpu-small"),
+        ("hour(event_time)", "hour(amount_cents)", "    hour: ", "feature hour, expression 'hour(amount_cents)'"),
+        ("    - card_count_1h\n", "    - card_count_1h\n" * 2, "    card_count_1h: ", "found the feature twice"),
+    ],
+    ids=["profile", "expression", "feature"],
+)
+def test_spec_that_asks_for_what_is_not_there_is_named_by_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: str, bad: str, where: str, said: str
+) -> None:
+    from evergreen.orchestration.pipelines import broken_pipelines
+
+    text = (PROJECT / "include" / "pipelines" / "fraud.yaml").read_text()
+    assert good in text
+    (tmp_path / "fraud.yaml").write_text(text.replace(good, bad))
+    monkeypatch.setenv("EVERGREEN_PIPELINES", str(tmp_path))
+    (error,) = broken_pipelines()
+    line = text[: text.index(where)].count("\n") + 1
+    assert str(error).startswith(f"fraud.yaml line {line}: ")
+    assert said in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,11 +18,12 @@ from minio import Minio
 
 from forwarding import forwarding
 from manifests import KUBERNETES, kubectl
-from namespaces import wait_for_token
+from namespaces import kubeconfig_of, wait_for_token
 from real_parts import S3Server
 
 PROFILES = Path(__file__).with_name("cluster_profiles.yaml")
 TOKEN = "a long random text for the test"
+WORKER = "airflow-worker"
 DEFERRED, WAITING = "gpu-deferred", "gpu-waiting"
 
 
@@ -34,6 +36,8 @@ class Cluster:
     """Namespace of training pods."""
     serving: str
     """Namespace of the serving Deployment."""
+    worker: Path
+    """Kubeconfig with the rights that docker/kubernetes gives Airflow's workers, and no others."""
 
     def pods(self, namespace: str) -> list[V1Pod]:
         found = CoreV1Api(self.api).list_namespaced_pod(namespace).items
@@ -71,7 +75,8 @@ def cluster_parts(
 ) -> Iterator[Cluster]:
     """The namespaces of docker/kubernetes, applied from `folder` under names of their own."""
     name = uuid.uuid4().hex[:8]
-    made = Cluster(new_client_from_config(str(kubeconfig)), f"training-{name}", f"serving-{name}")
+    api, worker = new_client_from_config(str(kubeconfig)), folder / "worker"
+    made = Cluster(api, f"training-{name}", f"serving-{name}", worker)
     core = CoreV1Api(made.api)
     secret = {"metadata": {"name": "evergreen-lake"}, "stringData": _keys(lake)}
     token = {"metadata": {"name": "evergreen-serving"}, "stringData": {"token": TOKEN}}
@@ -81,9 +86,11 @@ def cluster_parts(
             wait_for_token(core, namespace)
             core.create_namespaced_secret(namespace, secret)
         core.create_namespaced_secret(made.serving, token)
+        folder.mkdir()
+        kubeconfig_of(core, made.training, WORKER, worker, kubeconfig)
         _apply(kubeconfig, KUBERNETES / "base" / "cluster")
         _apply(kubeconfig, _training(folder / "training", made.training))
-        _apply(kubeconfig, _serving(folder / "serving", made.serving, specs, lake["EVERGREEN_LAKE_URL"], serving_image))
+        _apply(kubeconfig, _serving(folder / "serving", made, specs, lake["EVERGREEN_LAKE_URL"], serving_image))
         yield made
     finally:
         for namespace in (made.training, made.serving):
@@ -95,10 +102,11 @@ def _keys(lake: Mapping[str, str]) -> dict[str, str]:
 
 
 def _training(folder: Path, namespace: str) -> Path:
-    return _kustomization(folder, {"namespace": namespace, "resources": [_overlay(folder, "training")]})
+    body = {"namespace": namespace, "resources": [_overlay(folder, "training")], "patches": [_worker_of(namespace)]}
+    return _kustomization(folder, body)
 
 
-def _serving(folder: Path, namespace: str, specs: Path, lake_url: str, image: str) -> Path:
+def _serving(folder: Path, cluster: Cluster, specs: Path, lake_url: str, image: str) -> Path:
     name, _, tag = image.rpartition(":")
     folder.mkdir(parents=True)
     files = sorted(path.name for path in specs.glob("*.yaml") if path.stem != "broken")
@@ -111,12 +119,20 @@ def _serving(folder: Path, namespace: str, specs: Path, lake_url: str, image: st
         {"name": "evergreen-serving", "behavior": "merge", "literals": [literal]} | there,
     ]
     body = {
-        "namespace": namespace,
+        "namespace": cluster.serving,
         "resources": [_overlay(folder, "serving")],
         "images": [{"name": "evergreen-serving", "newName": name, "newTag": tag}],
         "configMapGenerator": generators,
+        "patches": [_worker_of(cluster.training)],
     }
     return _kustomization(folder, body)
+
+
+def _worker_of(namespace: str) -> dict[str, object]:
+    """Binds the roles to the workers' account of `namespace`, where a user's installation has one of Airflow's."""
+    subjects = [{"kind": "ServiceAccount", "name": WORKER, "namespace": namespace}]
+    patch = [{"op": "replace", "path": "/subjects", "value": subjects}]
+    return {"target": {"kind": "RoleBinding"}, "patch": json.dumps(patch)}
 
 
 def _kustomization(folder: Path, body: Mapping[str, object]) -> Path:

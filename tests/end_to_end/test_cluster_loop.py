@@ -78,7 +78,7 @@ def installation(
             variables_of(root)
             | lake
             | {
-                "EVERGREEN_KUBECONFIG": str(kubeconfig),
+                "EVERGREEN_KUBECONFIG": str(cluster.worker),
                 "EVERGREEN_NAMESPACE": cluster.training,
                 "EVERGREEN_SERVICE_ACCOUNT": "evergreen-trainer",
                 "EVERGREEN_SERVING_NAMESPACE": cluster.serving,

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from end_to_end.installation import Installation, backfill, day, wait_until, wait_until_settled
+from evergreen.artifacts import Configuration, Model, Receipt, Trial
 from evergreen.lake.receipts import read_receipts
 from evergreen.standalone.screen import example_row
 
@@ -93,7 +94,7 @@ def test_older_version_can_be_deployed_by_hand_and_rolled_back(serving: Installa
     serving.succeed("deploy_model", "older", {"version": older.model.version, "reason": "an experiment"})
     current = serving.ledger.current("fraud")
     assert current is not None
-    assert (current.to_version, current.reason) == (older.model.version, "an experiment")
+    assert (current.to_version, current.reason, current.actor) == (older.model.version, "an experiment", "admin")
     rolled = serving.evergreen("rollback", "fraud")
     assert rolled.returncode == 0, rolled.stderr
     assert serving.ledger.current("fraud").to_version == first.to_version  # type: ignore[union-attr]
@@ -124,11 +125,24 @@ def test_second_pipeline_goes_all_the_way_without_a_line_of_python(installation:
     wait_until(lambda: installation.ledger.current("visits") is not None, "a deployment of visits")
     tried = [r for r in read_receipts(installation.lake, "visits", "visits.train_model.first") if r.task[:3] == "try"]
     assert [r.task for r in tried] == [f"try_round_{n}.{i}" for n, count in ((1, 3), (2, 2)) for i in range(count)]
+    _require_best_was_trained(installation, tried)
     row = {"visit": "v", "visitor": "p1", "pages": 39, "page": "page1", "event_time": "2026-01-01T00:00:00Z"}
     url = f"{installation.settings.serving_url}/v1/visits/predict"
     wait_until(lambda: httpx.post(url, json={"rows": [row]}).status_code == 200, "an answer")
     likely, unlikely = httpx.post(url, json={"rows": [row, row | {"pages": 3}]}).json()["predictions"]
     assert likely["score"] > unlikely["score"]
+
+
+def _require_best_was_trained(installation: Installation, tried: list[Receipt]) -> None:
+    """The model that went to the gate is of the configuration with the best validation score of the last round."""
+    trials = [Trial.model_validate(receipt.result["Trial"]) for receipt in tried]
+    best = max(trials[3:], key=lambda trial: trial.average_precision)
+    receipts = {r.task: r for r in read_receipts(installation.lake, "visits", "visits.train_model.first")}
+    recorded = Configuration.model_validate(receipts["choose_configuration"].result["Configuration"])
+    assert sorted(t.model.digest for t in recorded.trials) == sorted(t.model.digest for t in trials)
+    model = Model.model_validate(receipts["train"].result["Model"])
+    config = json.loads(installation.lake.objects.get(f"{model.uri}/config.json"))
+    assert config["training"]["learning_rate"] == best.configuration["learning_rate"]
 
 
 def test_status_for_machines_has_the_promised_shape(serving: Installation) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from evergreen.artifacts import Model, Receipt, TrainingSet
+from evergreen.evaluation import importance
 from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.importance import permutation_importance
 from evergreen.lake.lake import Lake
@@ -26,10 +28,19 @@ def test_the_one_feature_a_model_uses_is_the_only_important_one(
     lake: Lake, fraud: Pipeline, store: Callable[..., TrainingSet], make_model: Callable[..., Model]
 ) -> None:
     model, training_set = make_model(lake, fraud), store(lake)  # its score is a function of the amount alone
-    importance = evaluate(fraud, model, training_set, lake).importance
-    assert next(iter(importance)) == "amount"
-    assert importance["amount"] > 0.1
-    assert {value for name, value in importance.items() if name != "amount"} == {0.0}
+    found = evaluate(fraud, model, training_set, lake).importance
+    assert next(iter(found)) == "amount"
+    assert found["amount"] > 0.1
+    assert {value for name, value in found.items() if name != "amount"} == {0.0}
+
+
+def test_sample_is_evenly_spaced_over_batches_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importance, "SAMPLE_ROWS", 70)
+    path = tmp_path / "holdout.parquet"
+    pl.DataFrame({"row": range(1000), "label": 0, "other": 0}).write_parquet(path, row_group_size=111)
+    sample = importance._sample(path, ["row"])
+    assert sample.columns == ["row", "label"]
+    assert sample["row"].to_list() == list(range(0, 1000, 15))
 
 
 def test_holdout_without_positives_gives_no_importance(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import kubernetes_validate
 import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from kubernetes.client import ApiClient, CoreV1Api
 
 from evergreen.errors import ConfigurationError
@@ -17,6 +16,7 @@ from evergreen.orchestration.pods import pod_step, use_chosen_profile
 from evergreen.orchestration.profiles import profile_names, read_profile
 from evergreen.pipeline import Pipeline
 from kube_pods import IMAGE, Pods, api_of
+from namespaces import namespace_for
 
 VERSIONS = ["1.27", "1.30", "1.33", kubernetes_validate.latest_version().rpartition(".")[0]]
 
@@ -74,6 +74,27 @@ def test_torch_is_told_to_compile_nothing_where_no_compiler_is(fraud: Pipeline, 
     assert {"name": "TORCH_DISABLE_NATIVE_JIT", "value": "1"} in container["env"]
 
 
+@pytest.mark.parametrize("profile", profile_names())
+def test_a_step_is_told_what_device_its_profile_pays_for(fraud: Pipeline, profile: str) -> None:
+    expected = {"cpu": "", "gpu": "cuda", "tpu": "xla"}[profile.partition("-")[0]]
+    (container,) = rendered(fraud, profile)["spec"]["containers"]
+    assert {"name": "EVERGREEN_EXPECTED_DEVICE", "value": expected} in container["env"]
+
+
+def test_priority_and_price_of_a_profile_reach_its_pod(
+    fraud: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "profiles.yaml"
+    path.write_text(GOOD + TIMES + "  priority_class: evergreen-training\n  price_per_hour: 2.5\n  watts: 700\n")
+    monkeypatch.setenv("EVERGREEN_PROFILES", str(path))
+    spec = rendered(fraud.model_copy(update={"training": fraud.training.model_copy(update={"profile": "box"})}), "box")[
+        "spec"
+    ]
+    told = {variable["name"]: variable["value"] for variable in spec["containers"][0]["env"]}
+    assert spec["priorityClassName"] == "evergreen-training"
+    assert (told["EVERGREEN_PRICE_PER_HOUR"], told["EVERGREEN_WATTS"]) == ("2.5", "700.0")
+
+
 def test_accelerators_are_asked_for_as_their_clusters_name_them(fraud: Pipeline) -> None:
     large, tpu = rendered(fraud, "gpu-large")["spec"], rendered(fraud, "tpu-v5e")["spec"]
     assert int(large["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) > 1
@@ -99,13 +120,27 @@ def test_chosen_profile_replaces_all_of_the_specs(fraud: Pipeline) -> None:
 def test_container_is_told_the_image_it_runs(fraud: Pipeline, step: str, image: str, chosen: str | None) -> None:
     own = fraud.training.model_copy(update={"image": "example.com/own:1"})
     task = pod_step(fraud.model_copy(update={"training": own}), step, inputs=[])
-    run = {"task": task, "run_id": "r", "ti": SimpleNamespace(dag_id="d", task_id=step, try_number=1)}
-    task.render_template_fields(run)
+    task.render_template_fields(_run(task))
     use_chosen_profile({"params": {"profile": chosen}, "task": task})
     (container,) = task.build_pod_request_obj(dry_run=True).spec.containers
     told = {variable.name: variable.value for variable in container.env}
     assert told["EVERGREEN_TRAINER_IMAGE"] == container.image == image
     assert told["EVERGREEN_LAKE_URL"]
+
+
+def _run(task: KubernetesPodOperator) -> dict[str, Any]:
+    """The context of a task whose run began with a spec that was edited since."""
+    begun = {("build_training_set", "spec"): "specs/fraud/begun.json"}
+    pulled = SimpleNamespace(xcom_pull=lambda task_ids, key: begun[task_ids, key])
+    instance = SimpleNamespace(dag_id="d", task_id=task.task_id, try_number=1, **vars(pulled))
+    return {"task": task, "run_id": "r", "ti": instance}
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_pod_keeps_the_spec_that_its_run_began_with(fraud: Pipeline, step: str) -> None:
+    task = pod_step(fraud.model_copy(update={"purpose": "Edited while the run trains."}), step, inputs=[])
+    task.render_template_fields(_run(task))
+    assert task.arguments[:2] == ["--pipeline", "specs/fraud/begun.json"]
 
 
 GOOD = "box:\n  requests: {cpu: 1, memory: 1Gi}\n  limits: {memory: 2Gi}\n"
@@ -177,12 +212,8 @@ print("token", pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/token
 def real_pods(kubeconfig: Path) -> Any:
     """The pods of a namespace of the test's own on a real cluster."""
     api: CoreV1Api = api_of(kubeconfig)
-    name = f"evergreen-spec-{uuid.uuid4().hex[:8]}"
-    api.create_namespace({"metadata": {"name": name}})
-    while not api.list_namespaced_service_account(name).items:
-        time.sleep(0.05)
-    yield Pods(api, name)
-    api.delete_namespace(name)
+    with namespace_for(api, "evergreen-spec") as name:
+        yield Pods(api, name)
 
 
 @pytest.mark.cluster

@@ -32,6 +32,7 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.training.model_files import store_model
 from manifests import KUBERNETES, Manifest, kubectl, one, render
+from namespaces import kubeconfig_of
 
 pytestmark = pytest.mark.cluster
 TOKEN = "a long random text for the test"
@@ -126,7 +127,7 @@ def installation(api: client.ApiClient, kubeconfig: Path, serving_image: str) ->
     )
     try:
         apply(kubeconfig, folder)
-        worker = kubeconfig_of(api, namespace, "airflow-worker", folder / "worker", kubeconfig)
+        worker = kubeconfig_of(core, namespace, "airflow-worker", folder / "worker", kubeconfig)
         made = Installation(namespace=namespace, api=api, lake=lake, worker=worker, folder=folder)
         made.await_replicas(2)
         yield made
@@ -167,18 +168,6 @@ def apply(kubeconfig: Path, folder: Path) -> None:
     command = [kubectl(), "--kubeconfig", str(kubeconfig), "apply", "-k", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def kubeconfig_of(api: client.ApiClient, namespace: str, account: str, path: Path, admin: Path) -> Path:
-    """A kubeconfig with a token of a service account, made if it is not there."""
-    core = client.CoreV1Api(api)
-    core.create_namespaced_service_account(namespace, {"metadata": {"name": account}})
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    token = core.create_namespaced_service_account_token(account, namespace, request).status.token
-    config = yaml.safe_load(admin.read_text())
-    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 @pytest.fixture
@@ -382,7 +371,7 @@ def test_a_namespace_without_serving_or_without_rights_is_refused_at_once(
     with pytest.raises(ConfigurationError, match="no Deployment labelled"):
         absent.confirm(a_deployment(), 60)
     path = installation.folder / "stranger"
-    stranger = kubeconfig_of(installation.api, installation.namespace, "stranger", path, kubeconfig)
+    stranger = kubeconfig_of(client.CoreV1Api(installation.api), installation.namespace, "stranger", path, kubeconfig)
     with pytest.raises(ConfigurationError, match=r"stranger\" cannot list.*Role evergreen-rollout"):
         KubernetesServing(namespace=installation.namespace, kubeconfig=stranger).confirm(a_deployment(), 60)
     stranger.write_text(stranger.read_text().replace("token: ", "token: not-"))

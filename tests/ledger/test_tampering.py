@@ -10,6 +10,7 @@ import pytest
 from evergreen.errors import IntegrityError
 from evergreen.lake.lake import Lake
 from evergreen.ledger.anchor import ANCHOR, read_anchor, write_anchor
+from evergreen.ledger.anchor import anchored as anchoring
 from evergreen.ledger.chain import Anchor, Finding
 from evergreen.ledger.ledger import Ledger
 
@@ -89,6 +90,17 @@ class Overtaken(Ledger):
             now, self.meanwhile = self.meanwhile, None
             now()
         return found
+
+
+def test_what_a_failing_step_appended_is_anchored_too(anchored: Ledger, judged: Callable[..., Any], lake: Lake) -> None:
+    def fail() -> None:
+        with anchoring(anchored, lake):
+            anchored.deploy(judged("one").model, actor="bob", reason="a rollout that fails")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert read_anchor(lake) == anchored.heads()
 
 
 def test_slower_process_does_not_put_the_anchor_back(

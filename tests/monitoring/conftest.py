@@ -37,6 +37,8 @@ class World:
     rows: int = 2000
     shifts: tuple[date, ...] = ()
     positives_a_day: int = 300
+    closed: int | None = None
+    """Weekday without a row, Monday being 0."""
     written: dict[date, pl.DataFrame] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
     """What training sets say of their features' definitions; older ones say nothing."""
@@ -44,7 +46,7 @@ class World:
     def write(self, first: date, last: date) -> None:
         """Features of first..last, as ingestion leaves them, and labels reported the day after the event."""
         for day in days_between(first, last):
-            if day not in self.written:
+            if day not in self.written and day.weekday() != self.closed:
                 self.written[day] = self.features(day)
                 self.lake.table("features", self.pipeline.pipeline).replace_day(day, self.written[day].to_arrow())
                 self._label(day)
@@ -105,7 +107,7 @@ class World:
         return digest
 
     def _part(self, first: date, last: date) -> tuple[bytes, int]:
-        frame = pl.concat([self.written[day] for day in days_between(first, last)])
+        frame = pl.concat([self.written[day] for day in days_between(first, last) if day in self.written])
         frame = frame.drop("known_at", "superseded_at").with_columns(label=pl.lit(0, pl.Int8))
         path = Path(self.lake.url.removeprefix("file://")).parent / "part.parquet"
         frame.write_parquet(path)

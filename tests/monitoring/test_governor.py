@@ -110,16 +110,18 @@ def test_no_signal_needs_no_brake() -> None:
     assert reason.startswith("No retrain: neither features nor scores drifted")
 
 
-def test_each_cause_is_retrained_for_exactly_once_in_sixty_days(world: Any) -> None:
-    world.shifts = (SHIFT, SHIFT + timedelta(days=30))
+@pytest.mark.parametrize("closed", [None, 6], ids=["open all week", "closed on Sundays"])
+def test_each_cause_is_retrained_for_exactly_once_in_sixty_days(world: Any, closed: int | None) -> None:
+    world.shifts, world.closed = (SHIFT, SHIFT + timedelta(days=30)), closed
     champion, ledger = world.champion(AS_OF), MemoryLedger()
-    for day in days_between(AS_OF + ONE_DAY, AS_OF + timedelta(days=60)):
+    days = [d for d in days_between(AS_OF + ONE_DAY, AS_OF + timedelta(days=60)) if d.weekday() != closed]
+    for day in days:
         if _decided(world, champion, day, ledger).retrain:
             champion = world.champion(day)
             ledger.registered.append(Version(champion))
     asked = [decision.day for decision in ledger.recorded if decision.retrain]
     assert asked == [shift + timedelta(days=7) for shift in world.shifts]
-    assert len(ledger.recorded) == 60
+    assert len(ledger.recorded) == len(days)
 
 
 def test_drift_too_young_to_learn_from_waits_and_says_until_when(world: Any) -> None:

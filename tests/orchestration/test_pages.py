@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 import pytest
+from evergreen_plugin import EvergreenPlugin
 
 from evergreen.artifacts import Receipt
 from evergreen.errors import IntegrityError
@@ -76,6 +79,39 @@ def test_a_task_shows_its_own_receipt_and_a_mapped_one_those_of_its_instances() 
 def test_a_task_without_a_receipt_says_so() -> None:
     assert _inputs_on_page("evaluate") == []
     assert "No receipt yet" in _page("evaluate")
+
+
+def test_evidence_of_a_task_leads_to_its_reports(
+    lake: Lake, browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow.api_fastapi.core_api.security.get_auth_manager", lambda: EveryDag())
+    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda dag_id: None)
+    monkeypatch.setenv("EVERGREEN_LAKE_URL", lake.url)
+    report = lake.objects.put("reports/fraud/drift/2026-11-01.html", b"<p>Nothing drifted.</p>")
+    receipt = Receipt(
+        pipeline="fraud",
+        run="fraud.monitor_drift.manual__1",
+        task="check_drift",
+        attempt=1,
+        inputs={},
+        objects=(report,),
+        spec_digest="0",
+        code_version="0",
+        started_at=datetime(2026, 11, 1, tzinfo=UTC),
+        seconds=1,
+        peak_memory_bytes=1,
+    )
+    write_receipt(lake, receipt)
+    (link,) = [view for view in EvergreenPlugin.external_views if view["destination"] == "task_instance"]
+    href = link["href"].format(DAG_ID="fraud.monitor_drift", RUN_ID="manual__1", TASK_ID="check_drift")
+    page = browser.get(href.removeprefix("evergreen"))
+    assert page.status_code == 200
+    shown = re.search(r'(?:src|href)="([^"]*report/[^"]*2026-11-01\.html)"', page.text)
+    assert shown is not None, page.text
+    answer = browser.get(urljoin(str(page.url), shown[1]))
+    assert (answer.status_code, answer.text) == (200, "<p>Nothing drifted.</p>")
+    assert "default-src" in answer.headers["content-security-policy"]
+    assert browser.get("/report/fraud.monitor_drift/drift/2026-11-02.html").status_code == 404
 
 
 def test_ledger_that_does_not_answer_is_named_on_the_page(

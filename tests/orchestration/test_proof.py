@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from evergreen.artifacts import Model, Receipt
-from evergreen.errors import NotFound
+from evergreen.errors import ConfigurationError, NotFound
 from evergreen.lake.lake import Lake
 from evergreen.lake.outputs import objects_of
 from evergreen.lake.receipts import write_receipt
@@ -31,7 +31,7 @@ def context(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         try_number=2,
         map_index=-1,
         xcom_push=lambda key, value: pushed.update({key: value}),
-        xcom_pull=lambda task_ids, key: pushed[key],
+        xcom_pull=lambda task_ids, key: pushed.get(key),
     )
     pod = SimpleNamespace(metadata=SimpleNamespace(labels={"try_number": "2"}))
     return {"ti": instance, "task": SimpleNamespace(pod=pod, _killed=False)}
@@ -67,6 +67,11 @@ def test_pod_with_its_receipt_is_accepted_and_its_result_read(
     _prove(lake, model)
     require_pod_receipt(context)
     assert pod_result("train", context)["result"]["Model"]["version"] == model.version
+
+
+def test_task_marked_as_success_by_hand_is_named_as_such(context: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"marked as success by hand.*Clear that task"):
+        pod_result("train", context)
 
 
 def test_pod_that_left_no_receipt_fails_at_once(lake: Lake, context: dict[str, Any]) -> None:

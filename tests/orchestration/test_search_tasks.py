@@ -13,7 +13,7 @@ from evergreen.artifacts import Model, Receipt, Trial
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import write_receipt
 from evergreen.orchestration import proof
-from evergreen.orchestration.search_tasks import draw_trials, keep_best
+from evergreen.orchestration.search_tasks import choose_configuration, draw_trials, keep_best
 from evergreen.pipeline import Pipeline, Search
 
 SEARCH = Search.model_validate(
@@ -96,3 +96,13 @@ def test_every_trial_is_told_whether_to_train_again(
     assert [_options(words)["--fresh"] for words in [*first, *second]] == [str(fresh)] * 5
     assert [_options(words)["--configuration"] for words in second] == ['{"patience": 4}', '{"patience": 3}']
     assert {_options(words)["--epochs"] for words in second} == {"2"}
+
+
+def test_a_trial_that_failed_is_no_candidate_and_stops_no_search(
+    searched: Pipeline, lake: Lake, in_task: Callable[..., None], make_model: Callable[..., Model]
+) -> None:
+    in_task("keep_best_1", fresh=False, receipts=_tried(lake, searched, make_model(lake, searched))[:2])
+    kept = keep_best.function("fraud", "try_round_1", 2)
+    assert [_options(words)["--configuration"] for words in kept] == ['{"patience": 3}']
+    rules = [task.kwargs["trigger_rule"] for task in (keep_best, choose_configuration)]
+    assert rules == ["all_done_min_one_success"] * 2

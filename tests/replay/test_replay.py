@@ -171,22 +171,29 @@ def _published(lake: Lake) -> dict[str, str]:
     return {path: lake.objects.digest(path) for path in paths}
 
 
-def test_other_libraries_are_named_where_the_model_differs(
+def test_other_code_libraries_and_hardware_are_named_where_the_model_differs(
     lake: Lake, quick: Pipeline, history: None, tmp_path: Path
 ) -> None:
-    """The recorded model has other weights (those of another seed), and its receipt names an older torch."""
+    """The recorded model has other weights (those of another seed), and its receipt was written elsewhere."""
     model = _train(quick, lake, "--seed", "8").model_copy(update={"seed": quick.training.seed})
     path = receipt_path("shop", "shop.train_model.r", "train", 1)
     receipt = Receipt.from_json(lake.objects.get(path))
     older = {
         "environment": receipt.environment | {"torch": "2.0.0"},
+        "code_digest": "0" * 64,
+        "hardware": "an abacus",
         "result": {"Model": model.model_dump(mode="json")},
     }
     lake.objects.put(path, receipt.model_copy(update=older).to_json().encode())
     comparisons = _replayed(lake, model, tmp_path)
     assert {c.thing for c in comparisons if c.identical} >= {"training set/train", "model/signature.json"}
     weights = next(c for c in comparisons if c.thing == "model/weights.safetensors")
-    assert "environment (torch 2.0.0 then" in weights.why
+    for said in ("environment (torch 2.0.0 then", "sources 000000000000 then", "hardware (an abacus then"):
+        assert said in weights.why
+    done = _command(lake, model, tmp_path)
+    assert done.returncode == 1
+    assert f"{model.version} differs first at model/" in done.stdout
+    assert "hardware (an abacus then" in done.stdout
 
 
 def test_training_that_ran_out_of_memory_is_made_again_as_it_went_on(

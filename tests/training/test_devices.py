@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from evergreen.errors import OutOfMemory
+from evergreen.training import devices
 from evergreen.training.devices import memory_errors, repeatable
 
 
@@ -42,6 +43,27 @@ def test_the_image_has_torch_compile_nothing_at_first_use() -> None:
     asked = "from torch._native.common_utils import check_native_jit_disabled as off; print(off())"
     command = ["/usr/bin/env", variable, sys.executable, "-c", asked]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "threads", "warned"),
+    [("max 100000", 64, False), ("200000 100000", 2, False), ("150000 100000", 2, True), (None, 64, False)],
+)
+def test_more_threads_than_the_container_may_use_are_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: str | None,
+    threads: int,
+    warned: bool,
+) -> None:
+    if limit:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(devices, "CPU_QUOTA", tmp_path / "cpu.max")
+    devices.warn_of_few_cpus(threads)
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == (
+        ["This container may use 1.5 CPUs, and training.threads is 2"] if warned else []
+    )
 
 
 def test_other_errors_pass_through() -> None:

@@ -16,6 +16,7 @@ from evergreen.pipeline import Pipeline
 from upstream import write_upstream_receipt
 
 TrainPod = Callable[..., subprocess.Popen[str]]
+Ended = subprocess.CompletedProcess[str]
 OWN = '''
 from os import environ
 from pathlib import Path
@@ -98,16 +99,26 @@ def train_pod(
 
 
 @pytest.fixture
-def train(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., TrainingSet]) -> Callable[..., Receipt]:
-    """Runs the training step as a pod does, for a run of the given name; its verified receipt."""
+def train_step(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., TrainingSet]) -> Callable[..., Ended]:
+    """Runs the training step as a pod does, for a run of the given name, to its end."""
     lake.objects.put("specs/tiny.json", tiny.model_dump_json().encode())
     upstream = write_upstream_receipt(lake, tiny, make_training_set(lake, tiny))
 
-    def run(name: str, *options: str, module: str = "evergreen.step", **variables: str) -> Receipt:
+    def run(name: str, *options: str, module: str = "evergreen.step", **variables: str) -> Ended:
         command = [sys.executable, "-m", module, "train", "--pipeline", "specs/tiny.json", "--run", name]
         command += ["--task", "train", "--attempt", "1", "--inputs", upstream, *options]
         environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin"} | variables
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def train(lake: Lake, train_step: Callable[..., Ended]) -> Callable[..., Receipt]:
+    """Runs the training step, which must end well; its verified receipt."""
+
+    def run(name: str, *options: str, module: str = "evergreen.step", **variables: str) -> Receipt:
+        done = train_step(name, *options, module=module, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return require_receipt(lake, "fraud", name, "train", 1)
 
@@ -150,6 +161,19 @@ def test_edited_trainer_of_ones_own_is_run_again(train: Callable[..., Receipt], 
     assert third.reused is None
     assert third.code_digest != second.code_digest
     assert third.result != second.result
+
+
+def test_receipt_says_what_its_time_cost_by_price_and_watts(train: Callable[..., Receipt], own_trainer: Path) -> None:
+    place = {"module": "own", "PYTHONPATH": str(own_trainer.parents[1])}
+    receipt = train("one", EVERGREEN_PRICE_PER_HOUR="3600", EVERGREEN_WATTS="7200", **place)
+    assert receipt.cost == pytest.approx(receipt.seconds)
+    assert receipt.energy_watt_hours == pytest.approx(2 * receipt.seconds)
+
+
+def test_pod_that_pays_for_a_gpu_and_finds_none_is_refused(train_step: Callable[..., Ended], lake: Lake) -> None:
+    ended = train_step("one", EVERGREEN_EXPECTED_DEVICE="xla")
+    assert ended.returncode == 64, ended.stdout + ended.stderr
+    assert lake.objects.list("models/") == []
 
 
 def test_receipt_tells_how_often_memory_ran_out_and_in_which_image(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from evergreen.artifacts import Model
 from evergreen.evaluation.metrics import Ranking
@@ -37,9 +38,13 @@ def permutation_importance(holdout: Path, model: Model, lake: Lake, *, seed: int
 
 
 def _sample(path: Path, names: list[str]) -> pl.DataFrame:
-    lazy = pl.scan_parquet(path).select(*names, LABEL)
-    count = int(lazy.select(pl.len()).collect().item())
-    return lazy.gather_every(max(1, -(-count // SAMPLE_ROWS))).collect()
+    file, columns = pq.ParquetFile(path), [*names, LABEL]
+    every, seen = max(1, -(-file.metadata.num_rows // SAMPLE_ROWS)), 0
+    chosen = [pl.DataFrame(file.schema_arrow.empty_table().select(columns))]
+    for batch in file.iter_batches(columns=columns):
+        chosen.append(pl.DataFrame(batch).select(columns).gather_every(every, -seen % every))
+        seen += batch.num_rows
+    return pl.concat(chosen)
 
 
 def _average_precision(scorer: Scorer, rows: pl.DataFrame, labels: np.ndarray) -> float:

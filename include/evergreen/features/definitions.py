@@ -34,6 +34,14 @@ AS_NUMBER: frozenset[Type] = frozenset({"integer", "float", "boolean"})
 AS_CATEGORY: frozenset[Type] = frozenset({"string", "integer", "boolean"})
 
 
+class FeatureMistake(ConfigurationError):
+    """A feature of a spec cannot be computed; `at` says where in the spec, as the keys that lead there."""
+
+    def __init__(self, thing: str, *, at: tuple[str, ...], **said: str) -> None:
+        super().__init__(thing, **said)
+        self.at = at
+
+
 @dataclass(frozen=True, kw_only=True)
 class Definitions:
     """Everything needed to compute a pipeline's features, and nothing that is not used."""
@@ -53,7 +61,7 @@ class Definitions:
 def check_features(pipeline: Pipeline) -> None:
     """Nothing, when every feature definition of `pipeline` can be computed.
 
-    Raises ConfigurationError naming pipeline, feature, expression and position otherwise.
+    Raises FeatureMistake naming pipeline, feature, expression and position otherwise.
     """
     resolve(pipeline)
 
@@ -90,7 +98,7 @@ def _parts(pipeline: Pipeline) -> dict[str, object]:
 
 
 def resolve(pipeline: Pipeline) -> Definitions:
-    """The definitions of `pipeline`, typed and in order; ConfigurationError as `check_features` says."""
+    """The definitions of `pipeline`, typed and in order; FeatureMistake as `check_features` says."""
     features, contract = pipeline.features, pipeline.contract
     _require_free_names(pipeline)
     reads = {name: _reads(pipeline, name, text) for name, text in features.expressions.items()}
@@ -193,21 +201,24 @@ def _columns_of(window: Window) -> tuple[str, ...]:
     return window.by if window.of is None else (*window.by, window.of)
 
 
-def _explained(pipeline: Pipeline, name: str, refusal: Refused) -> ConfigurationError:
+def _explained(pipeline: Pipeline, name: str, refusal: Refused) -> FeatureMistake:
     text = pipeline.features.expressions[name]
-    return ConfigurationError(
+    return FeatureMistake(
         f"Pipeline {pipeline.pipeline}, feature {name}, expression {text[:200]!r}, position {refusal.position}",
+        at=("features", "expressions", name),
         found=refusal.found,
         wanted=refusal.wanted,
         remedy="Correct the expression under features.expressions.",
     )
 
 
-def _wrong(pipeline: Pipeline, name: str, found: str, wanted: str) -> ConfigurationError:
-    text = pipeline.features.expressions.get(name)
+def _wrong(pipeline: Pipeline, name: str, found: str, wanted: str) -> FeatureMistake:
+    features, text = pipeline.features, pipeline.features.expressions.get(name)
     expression = f", expression {text[:200]!r}" if text else ""
-    return ConfigurationError(
+    part = "expressions" if text else "windows" if name in features.windows else "numeric"
+    return FeatureMistake(
         f"Pipeline {pipeline.pipeline}, feature {name}{expression}",
+        at=("features", part, name),
         found=found,
         wanted=wanted,
         remedy="Correct the features section.",

@@ -5,8 +5,11 @@ ledger/anchor.json      head (sequence and hash) of every table
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from evergreen.artifacts import ObjectRef
-from evergreen.errors import IntegrityError
+from evergreen.errors import EvergreenError, IntegrityError
 from evergreen.lake.lake import Lake
 from evergreen.ledger.chain import Anchor
 from evergreen.ledger.ledger import Ledger
@@ -32,6 +35,21 @@ def write_anchor(ledger: Ledger, lake: Lake) -> ObjectRef:
         put = lake.objects.put(ANCHOR, heads.to_json().encode())
         written = heads
     return put
+
+
+@contextmanager
+def anchored(ledger: Ledger, lake: Lake) -> Iterator[None]:
+    """Moves the anchor after the block, also when it fails: what it appended by then must not go missing unseen.
+
+    The block's own error is the one that is raised.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(EvergreenError):
+            write_anchor(ledger, lake)
+        raise
+    write_anchor(ledger, lake)
 
 
 def _require_whole(ledger: Ledger, lake: Lake) -> None:

@@ -54,15 +54,14 @@ def find_episode(pipeline: Pipeline, model: Model, report: DriftReport, lake: La
 
 
 def _windows(built: list[TableDay], last: date, days: int) -> Iterator[list[TableDay]]:
-    """Those of up to `days` days that were built, the first window ending on `last`, each one day earlier.
+    """Those of up to `days` days that were built, the first window ending on `last`, each a day with rows earlier.
 
-    The last window is the one before the first gap. `built` begins after the days the champion learned from, so
-    windows grow shorter towards them: a longer one would always mix in days that it knows.
+    `built` begins after the days the champion learned from, so windows grow shorter towards them: a longer one would
+    always mix in days that it knows.
     """
     by_day = {table_day.day: table_day for table_day in built}
-    while last in by_day:
-        yield [by_day[day] for day in days_between(last - ONE_DAY * (days - 1), last) if day in by_day]
-        last -= ONE_DAY
+    for end in sorted((day for day in by_day if day <= last), reverse=True):
+        yield [by_day[day] for day in days_between(end - ONE_DAY * (days - 1), end) if day in by_day]
 
 
 def _newest_learned(pipeline: Pipeline, model: Model, names: list[str], lake: Lake) -> Sketch:

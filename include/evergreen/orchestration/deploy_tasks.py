@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from evergreen.artifacts import Model, Verdict
+from evergreen.artifacts import Deployment, Model, Verdict
 from evergreen.errors import ConfigurationError
 from evergreen.orchestration.proof import Proven, Stage, proof, taken
 from evergreen.orchestration.schedule import deployed_asset, model_asset
@@ -36,7 +36,15 @@ def _announced(stage: Stage) -> str:
             wanted="one of them",
             remedy="Trigger again with a version.",
         )
-    return str(events[-1].extra["version"])
+    version = events[-1].extra.get("version")
+    if version is None:
+        raise ConfigurationError(
+            f"Deployment of {stage.pipeline.pipeline}",
+            found="an event made by hand, which names no version",
+            wanted="one of train_model's",
+            remedy="Trigger deploy_model with a version instead.",
+        )
+    return str(version)
 
 
 @task.branch
@@ -54,26 +62,42 @@ def roll_out(pipeline: str, chosen: Proven) -> Proven:
     with proof(pipeline, chosen) as stage:
         from evergreen.deployment.rollout import roll_out as roll
         from evergreen.deployment.serving_target import serving_target
+        from evergreen.ledger.anchor import anchored
 
         if stage.is_backfill:
             raise AirflowSkipException("A backfill never moves production.")
-        by_hand = bool(stage.params.get("version"))
-        deployment = roll(
-            taken(chosen, Model),
-            serving_target(stage.settings),
-            stage.ledger,
-            stage.lake,
-            actor="airflow",
-            reason=stage.params.get("reason") or _reason(taken(chosen, Verdict), by_hand=by_hand),
-            allow_older=by_hand,
-        )
-        stage.anchor()
+        by_hand, model, verdict = bool(stage.params.get("version")), taken(chosen, Model), taken(chosen, Verdict)
+        if verdict.approved and not by_hand:
+            _require_judged_against_what_serves(model, verdict, stage.ledger.current(pipeline))
+        with anchored(stage.ledger, stage.lake):
+            deployment = roll(
+                model,
+                serving_target(stage.settings),
+                stage.ledger,
+                stage.lake,
+                actor=stage.context["dag_run"].triggering_user_name or "airflow",
+                reason=stage.params.get("reason") or _reason(verdict, by_hand=by_hand),
+                allow_older=by_hand,
+            )
         # A model as of midnight is about the day before, as its own partition says.
-        day = (deployment.at if by_hand else taken(chosen, Model).as_of - timedelta(days=1)).date().isoformat()
+        day = (deployment.at if by_hand else model.as_of - timedelta(days=1)).date().isoformat()
         event = get_current_context()["outlet_events"][deployed_asset(stage.pipeline)]
         event.add_partitions(day)
         event.extra = {"version": deployment.to_version}
         return stage.finish(deployment)
+
+
+def _require_judged_against_what_serves(model: Model, verdict: Verdict, serving: Deployment | None) -> None:
+    """Nothing, unless something came to serve that the gate did not compare with: the newcomer may be worse."""
+    if serving is None or serving.to_version in (verdict.champion, model.version):
+        return
+    raise ConfigurationError(
+        f"Deployment of {model.version}",
+        found=f"a verdict against {verdict.champion or 'no champion'}, while {serving.to_version} serves by now",
+        wanted="a verdict against what serves",
+        remedy=f"Clear choose_champion in the run of {model.pipeline}.train_model that made it, to judge it again, "
+        "or choose the version by hand in the form.",
+    )
 
 
 def _reason(verdict: Verdict, *, by_hand: bool) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from evergreen.errors import ConfigurationError
-from evergreen.features.definitions import check_features
+from evergreen.features.definitions import FeatureMistake, check_features
 from evergreen.orchestration.profiles import read_profile
 from evergreen.pipeline import Pipeline
-from evergreen.pipeline_file import read_pipelines
+from evergreen.pipeline_file import located, read_pipelines
 from evergreen.settings import Settings
 
 
@@ -34,14 +34,16 @@ def pipeline_named(name: str) -> Pipeline:
 
 
 def _checked() -> tuple[list[Pipeline], list[ConfigurationError]]:
-    read, errors = read_pipelines(Settings.from_environment().pipelines)
+    folder = Settings.from_environment().pipelines
+    read, errors = read_pipelines(folder)
     sound = []
     for pipeline in read:
         try:
             check_features(pipeline)
             read_profile(pipeline.training.profile)
         except ConfigurationError as error:
-            errors.append(error)
+            at = error.at if isinstance(error, FeatureMistake) else ("training", "profile")
+            errors.append(located(folder / f"{pipeline.pipeline}.yaml", at, error))
         else:
             sound.append(pipeline)
     return sound, errors

@@ -12,7 +12,7 @@ from evergreen.orchestration.pod_care import INSTALLATION, TASK_ANNOTATIONS, Pod
 from evergreen.orchestration.pod_retries import HALVINGS, RETRIES, PodRetries
 from evergreen.orchestration.pod_spec import pod_arguments, profile_arguments
 from evergreen.orchestration.profiles import Profile, read_profile
-from evergreen.orchestration.proof import RECEIPT, require_pod_receipt
+from evergreen.orchestration.proof import RECEIPT, SPEC, require_pod_receipt
 from evergreen.pipeline import Pipeline, Training
 from evergreen.settings import Settings
 
@@ -44,7 +44,7 @@ def pod_step(
     """
     return KubernetesPodOperator(
         task_id=step,
-        arguments=[*_identity(pipeline, "{{ ti.task_id }}"), *_repeated("--inputs", inputs), *options],
+        arguments=[*_identity("{{ ti.task_id }}"), *_repeated("--inputs", inputs), *options],
         **_step_arguments(pipeline, step),
     )
 
@@ -57,7 +57,7 @@ def pod_steps(
     The command alone is a template here: Airflow does not render what comes from another task.
     """
     arguments = _step_arguments(pipeline, step)
-    arguments["cmds"] += [*_identity(pipeline, MAPPED_TASK), *_repeated("--inputs", inputs)]
+    arguments["cmds"] += [*_identity(MAPPED_TASK), *_repeated("--inputs", inputs)]
     return KubernetesPodOperator.partial(task_id=task_id, **arguments).expand(arguments=options)
 
 
@@ -129,9 +129,9 @@ def _halvings(training: Training) -> int:
     return min(HALVINGS, max(0, (rows // FEWEST_ROWS).bit_length() - 1))
 
 
-def _identity(pipeline: Pipeline, task: str) -> list[str]:
+def _identity(task: str) -> list[str]:
     return [
-        "--pipeline", f"specs/{pipeline.pipeline}/{pipeline.digest}.json",
+        "--pipeline", f"{{{{ ti.xcom_pull(task_ids='build_training_set', key='{SPEC}') }}}}",
         "--run", "{{ ti.dag_id }}.{{ run_id }}",
         "--task", task,
         "--attempt", "{{ ti.try_number }}",

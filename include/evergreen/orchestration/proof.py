@@ -16,7 +16,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from evergreen.artifacts import Artifact, Receipt
-from evergreen.errors import EvergreenError
+from evergreen.errors import ConfigurationError, EvergreenError
 from evergreen.orchestration.pipelines import pipeline_named
 from evergreen.orchestration.schedule import resolve_day
 from evergreen.pipeline import Pipeline
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A", bound=Artifact)
 RECEIPT = "receipt"
 """XCom key under which every task, pod or not, leaves its receipt's path."""
+SPEC = "spec"
+"""XCom key under which `build_training_set` leaves the path of the spec that its run began with."""
 Proven = dict[str, Any]
 """What travels by XCom: the receipt's path and the artifacts by class name."""
 
@@ -114,7 +116,7 @@ def proof(pipeline: str, *inputs: Proven) -> Iterator[Stage]:
             context=get_current_context(),
             started_at=datetime.now(UTC),
             started=time.monotonic(),
-            inputs=tuple(value["receipt"] for value in inputs),
+            inputs=tuple(_path(value["receipt"] if value else None) for value in inputs),
         )
     except EvergreenError as error:
         if error.details:
@@ -183,12 +185,23 @@ def pod_results(task: str, context: Mapping[str, Any]) -> list[Proven]:
     return [_proven(path) for path in context["ti"].xcom_pull(task_ids=[task], key=RECEIPT)]
 
 
-def _proven(path: str) -> Proven:
+def _proven(path: str | None) -> Proven:
     from evergreen.lake.receipts import verify_outputs
 
-    receipt = Receipt.from_json(open_lake().objects.get(path))
+    receipt = Receipt.from_json(open_lake().objects.get(_path(path)))
     verify_outputs(open_lake(), receipt)
     return {"receipt": path, "result": receipt.result}
+
+
+def _path(path: str | None) -> str:
+    if path is None:
+        raise ConfigurationError(
+            "What the task before this one did",
+            found="no receipt: it was marked as success by hand, or its XCom is gone",
+            wanted="the proof of its work",
+            remedy="Clear that task, so that it runs.",
+        )
+    return path
 
 
 def pipeline_of(context: Mapping[str, Any]) -> str:

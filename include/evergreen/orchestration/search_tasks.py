@@ -15,6 +15,8 @@ from evergreen.pipeline import Pipeline, Search
 
 logger = logging.getLogger(__name__)
 CHOSEN = "choose_configuration"
+SOME_TRIED = "all_done_min_one_success"
+"""A configuration that cannot be trained, as one whose loss is not finite, is no candidate; the search goes on."""
 
 
 def search(pipeline: Pipeline, wanted: Search) -> TaskGroup:
@@ -48,28 +50,25 @@ def draw_trials(pipeline: str, epochs: int) -> list[list[str]]:
         return [_words(stage, configuration, epochs) for configuration in drawn]
 
 
-@task
+@task(trigger_rule=SOME_TRIED)
 def keep_best(pipeline: str, round_task: str, epochs: int) -> list[list[str]]:
     """Pass the best configurations of a round on to the next."""
     with proof(pipeline) as stage:
         from evergreen.training.search import survivors
 
-        results = pod_results(round_task, stage.context)
-        stage.inputs = tuple(result["receipt"] for result in results)
-        kept = survivors(_search(stage), _trials(results))
+        kept = survivors(_search(stage), _trials(_tried(round_task, stage)))
         _show(kept)
         stage.finish()
         return [_words(stage, trial.configuration, epochs) for trial in kept]
 
 
-@task(task_id=CHOSEN)
+@task(task_id=CHOSEN, trigger_rule=SOME_TRIED)
 def choose_configuration(pipeline: str, round_tasks: list[str]) -> Proven:
     """Choose the best configuration of the last round; what was tried before it is recorded with it."""
     with proof(pipeline) as stage:
         from evergreen.training.search import best_first
 
-        rounds = [pod_results(name, stage.context) for name in round_tasks]
-        stage.inputs = tuple(result["receipt"] for results in rounds for result in results)
+        rounds = [_tried(name, stage) for name in round_tasks]
         last = best_first(_trials(rounds[-1]))
         earlier = best_first([trial for results in rounds[:-1] for trial in _trials(results)])
         _show(last)
@@ -87,6 +86,13 @@ def _search(stage: Stage) -> Search:
             remedy="Trigger a new run.",
         )
     return stage.pipeline.search
+
+
+def _tried(round_task: str, stage: Stage) -> list[Proven]:
+    """What the trials of a round that ended well finished with."""
+    results = pod_results(round_task, stage.context)
+    stage.inputs += tuple(result["receipt"] for result in results)
+    return results
 
 
 def _trials(results: list[Proven]) -> list[Trial]:

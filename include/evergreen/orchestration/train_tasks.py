@@ -10,7 +10,7 @@ from airflow.sdk import PokeReturnValue, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from evergreen.artifacts import Evaluation, Model, Verdict
-from evergreen.orchestration.proof import Proven, Stage, pod_result, proof, taken
+from evergreen.orchestration.proof import SPEC, Proven, Stage, pod_result, proof, taken
 from evergreen.orchestration.schedule import model_asset
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ logger = logging.getLogger(__name__)
 
 @task.sensor(poke_interval=30, timeout=6 * 3600, mode="reschedule", retries=2)
 def wait_for_features(pipeline: str) -> PokeReturnValue:
-    """Wait until the day's features are built; a run started by hand or by a backfill does not wait."""
+    """Wait until the day's features are built; a run started by hand, by drift or by a backfill does not wait."""
     with proof(pipeline) as stage:
+        if scheduled(stage) and not stage.pipeline.retraining.nightly:
+            raise AirflowSkipException(f"{pipeline} is not trained every night: retraining.nightly is false.")
         if features_are_there(stage.lake, pipeline, stage.day):
             stage.finish()
             return PokeReturnValue(is_done=True)
@@ -52,7 +54,10 @@ def build_training_set(pipeline: str) -> Proven:
         from evergreen.features.training_set import build_training_set as build
 
         spec = stage.pipeline
-        stage.lake.objects.put(f"specs/{spec.pipeline}/{spec.digest}.json", spec.model_dump_json().encode())
+        path = f"specs/{spec.pipeline}/{spec.digest}.json"
+        stage.lake.objects.put(path, spec.model_dump_json().encode())
+        # The pods of this run, and of its later tries, keep this spec, whatever becomes of the file meanwhile.
+        stage.context["ti"].xcom_push(key=SPEC, value=path)
         return stage.finish(build(spec, stage.day, stage.lake, window_days=stage.params.get("window_days")))
 
 

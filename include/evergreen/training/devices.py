@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from evergreen.errors import ConfigurationError, OutOfMemory
 
+logger = logging.getLogger(__name__)
 ALLOCATION_FAILED = (
     "can't allocate memory",
     "not enough memory",
@@ -23,6 +26,8 @@ ALLOCATION_FAILED = (
 """What a plain RuntimeError says of the host, by torch, then of an XLA device (pytorch/xla issues 7827 and 9524, and
 PyTorch/XLA 2.9 on a CPU)."""
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""A container's own, by cgroup v2: microseconds of CPU time per microseconds, or `max`."""
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 """Precision of the spec -> what matrix products run in."""
 
@@ -85,6 +90,22 @@ def _kind_found(expected: str | None) -> str:
     if expected == "xla" and find_spec("torch_xla"):
         return "xla"
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def warn_of_few_cpus(threads: int) -> None:
+    """Says so where the container may use fewer CPUs than the spec has threads, which then wait for one another.
+
+    The spec's number stands all the same: it decides how sums are split, and with that the model's bits.
+    """
+    quota, _, period = CPU_QUOTA.read_text().partition(" ") if CPU_QUOTA.exists() else ("max", "", "")
+    if quota == "max" or int(quota) >= threads * int(period):
+        return
+    logger.warning(
+        "This container may use %.1f CPUs, and training.threads is %d: set it to what the container has, or raise "
+        "limits.cpu of its resource profile",
+        int(quota) / int(period),
+        threads,
+    )
 
 
 @contextmanager

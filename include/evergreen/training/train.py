@@ -22,7 +22,7 @@ from evergreen.settings import Rendezvous
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
 from evergreen.training.dataset import Examples
-from evergreen.training.devices import DTYPES, choose_device, memory_errors, repeatable
+from evergreen.training.devices import DTYPES, choose_device, memory_errors, repeatable, warn_of_few_cpus
 from evergreen.training.encoders import warn_of_constants
 from evergreen.training.fitted import Fitted, FittedNetwork, write_model
 from evergreen.training.interruption import Interruption, interruptible
@@ -146,6 +146,7 @@ def train_together(job: Job, lake: Lake, *, team: Team, device: torch.device) ->
 def _training(recipe: Recipe, device: torch.device, team: Team) -> Iterator[Interruption]:
     """Inside, arithmetic repeats itself, and SIGTERM and lack of memory are our errors."""
     training = recipe.training
+    warn_of_few_cpus(training.threads)
     with (
         interruptible() as interruption,
         memory_errors(batch_rows=rows_at_once(training, processes=team.size)),
