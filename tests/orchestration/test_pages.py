@@ -30,19 +30,13 @@ def receipts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of `train`, and one of each of the two instances of the mapped task `try_round_1`."""
     monkeypatch.setenv("EVERGREEN_LAKE_URL", lake.url)
     for task in ("train", "try_round_1.0", "try_round_1.1", "try_round_10"):
-        receipt = Receipt(
-            pipeline="fraud",
-            run=RUN,
-            task=task,
-            attempt=1,
-            inputs={"training set": f"of {task}"},
-            spec_digest="0",
-            code_version="0",
-            started_at=datetime(2026, 11, 1, tzinfo=UTC),
-            seconds=1,
-            peak_memory_bytes=1,
-        )
-        write_receipt(lake, receipt)
+        _write_receipt(lake, run=RUN, task=task, inputs={"training set": f"of {task}"})
+
+
+def _write_receipt(lake: Lake, **said: object) -> None:
+    given = {"pipeline": "fraud", "attempt": 1, "inputs": {}, "spec_digest": "0", "code_version": "0"}
+    given |= {"started_at": datetime(2026, 11, 1, tzinfo=UTC), "seconds": 1, "peak_memory_bytes": 1}
+    write_receipt(lake, Receipt.model_validate(given | said))
 
 
 @pytest.fixture
@@ -88,20 +82,7 @@ def test_evidence_of_a_task_leads_to_its_reports(
     monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda dag_id: None)
     monkeypatch.setenv("EVERGREEN_LAKE_URL", lake.url)
     report = lake.objects.put("reports/fraud/drift/2026-11-01.html", b"<p>Nothing drifted.</p>")
-    receipt = Receipt(
-        pipeline="fraud",
-        run="fraud.monitor_drift.manual__1",
-        task="check_drift",
-        attempt=1,
-        inputs={},
-        objects=(report,),
-        spec_digest="0",
-        code_version="0",
-        started_at=datetime(2026, 11, 1, tzinfo=UTC),
-        seconds=1,
-        peak_memory_bytes=1,
-    )
-    write_receipt(lake, receipt)
+    _write_receipt(lake, run="fraud.monitor_drift.manual__1", task="check_drift", objects=(report,))
     (link,) = [view for view in EvergreenPlugin.external_views if view["destination"] == "task_instance"]
     href = link["href"].format(DAG_ID="fraud.monitor_drift", RUN_ID="manual__1", TASK_ID="check_drift")
     page = browser.get(href.removeprefix("evergreen"))
