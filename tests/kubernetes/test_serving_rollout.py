@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +31,7 @@ from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
 from evergreen.training.model_files import store_model
 from manifests import KUBERNETES, Manifest, kubectl, one, render
-from namespaces import kubeconfig_of
+from namespaces import kubeconfig_of, namespace_for
 
 pytestmark = pytest.mark.cluster
 TOKEN = "a long random text for the test"
@@ -340,7 +339,7 @@ def test_a_deployment_without_a_working_replica_says_why(
     pod["containers"][0] = {k: pod["containers"][0][k] for k in ("name", "image", "command", "ports")} | change
     pod["volumes"], pod["serviceAccountName"] = [], "default"
     deployment["spec"]["replicas"] = 1
-    with a_namespace(api) as namespace:
+    with namespace_for(client.CoreV1Api(api), "serving") as namespace:
         client.AppsV1Api(api).create_namespaced_deployment(namespace, without_namespace(deployment))
         list_pods = client.CoreV1Api(api).list_namespaced_pod
         trouble = re.compile(words.split(".*")[0])
@@ -356,8 +355,10 @@ def test_a_quota_that_admits_no_pod_is_said(
     deployment = one(render(installation.folder), "Deployment", "evergreen-serving")
     deployment["spec"]["template"]["spec"]["serviceAccountName"] = "default"
     quota = {"metadata": {"name": "nothing"}, "spec": {"hard": {"pods": "0"}}}
-    with a_namespace(api) as namespace:
-        client.CoreV1Api(api).create_namespaced_resource_quota(namespace, quota)
+    core = client.CoreV1Api(api)
+    with namespace_for(core, "serving") as namespace:
+        core.create_namespaced_resource_quota(namespace, quota)
+        await_that(lambda: has_quota_status(core, namespace), "the quota's status")
         client.AppsV1Api(api).create_namespaced_deployment(namespace, without_namespace(deployment))
         serving = KubernetesServing(namespace=namespace, kubeconfig=kubeconfig)
         with pytest.raises(TemporaryError, match="exceeded quota: nothing"):
@@ -399,7 +400,7 @@ def test_training_pods_get_the_namespaces_limits_and_no_more(
 
 
 def has_quota_status(core: client.CoreV1Api, namespace: str) -> bool:
-    return bool(core.read_namespaced_resource_quota("evergreen-training", namespace).status.used)
+    return all(quota.status.used for quota in core.list_namespaced_resource_quota(namespace).items)
 
 
 def training_pod(name: str, *, gpus: int) -> Manifest:
@@ -407,17 +408,6 @@ def training_pod(name: str, *, gpus: int) -> Manifest:
     container = {"name": "base", "image": "evergreen-trainer:0.1.0", "resources": resources}
     spec = {"serviceAccountName": "evergreen-trainer", "containers": [container], "restartPolicy": "Never"}
     return {"metadata": {"name": name}, "spec": spec}
-
-
-@contextmanager
-def a_namespace(api: client.ApiClient) -> Iterator[str]:
-    """A namespace of one's own."""
-    core, name = client.CoreV1Api(api), f"serving-{uuid.uuid4().hex[:8]}"
-    core.create_namespace({"metadata": {"name": name}})
-    try:
-        yield name
-    finally:
-        core.delete_namespace(name)
 
 
 def without_namespace(manifest: Manifest) -> Manifest:
