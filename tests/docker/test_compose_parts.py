@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pytest
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from docker.compose_file import FOLDER, compose, example_variables
+from loopback import free_port
 
 FILLED = {name: value or "c0ffee" for name, value in example_variables().items()}
 SERVICES: dict[str, Any] = compose(FILLED)["services"]
@@ -23,7 +23,7 @@ patiently = retry(stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True)
 
 
 def test_redis_is_healthy_by_its_own_check_and_lets_nobody_else_in(tmp_path: Path) -> None:
-    service, port = SERVICES["redis"], _free_port()
+    service, port = SERVICES["redis"], str(free_port())
     command = [*service["command"], "--port", port, "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     check = [*service["healthcheck"]["test"][1:]]
     check[1:1] = ["-p", port]
@@ -33,7 +33,7 @@ def test_redis_is_healthy_by_its_own_check_and_lets_nobody_else_in(tmp_path: Pat
 
 
 def test_prometheus_gets_ready_and_asks_serving_for_its_metrics(tmp_path: Path) -> None:
-    service, port = SERVICES["prometheus"], _free_port()
+    service, port = SERVICES["prometheus"], free_port()
     settings = str(FOLDER / "compose" / "prometheus.yaml")
     given = " ".join(service["command"]).replace("/etc/prometheus/prometheus.yaml", settings)
     given = given.replace("path=/prometheus", f"path={tmp_path}")
@@ -48,12 +48,6 @@ def _targets(url: str) -> list[str]:
     found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
     assert found
     return [target["discoveredLabels"]["__address__"] for target in found]
-
-
-def _free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 @contextmanager

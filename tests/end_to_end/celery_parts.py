@@ -18,6 +18,7 @@ import pytest
 from celery import Celery
 
 from end_to_end.installation import PROJECT, TASK_TITLE, wait_until
+from loopback import free_port
 
 SETTINGS = PROJECT / "docker" / "airflow" / "executors" / "celery.env"
 
@@ -28,7 +29,7 @@ def redis_server(folder: Path) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed (apt-get install redis-server)")
-    port, password = _free_port(), secrets.token_hex(16)
+    port, password = free_port(), secrets.token_hex(16)
     settings = folder / "redis.conf"
     settings.touch(mode=0o600)
     settings.write_text(
@@ -127,9 +128,3 @@ def _title(process: psutil.Process) -> str:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from evergreen.settings import Settings
 from evergreen.standalone.airflow_client import AirflowClient, admin_session
 from evergreen.standalone.control import environment
 from evergreen.standalone.home import Home
+from loopback import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS_PER_DAY = 1500
@@ -64,15 +64,9 @@ class Installation:
 
 
 def variables_of(root: Path) -> dict[str, str]:
-    ports = {f"EVERGREEN_{part}_PORT": str(_free_port()) for part in ("AIRFLOW", "SERVING", "CLUSTER")}
+    ports = {f"EVERGREEN_{part}_PORT": str(free_port()) for part in ("AIRFLOW", "SERVING", "CLUSTER")}
     folders = {"EVERGREEN_HOME": str(root), "EVERGREEN_PIPELINES": str(root / "pipelines")}
     return ports | folders | {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_specs(folder: Path) -> None:

@@ -87,9 +87,8 @@ def test_priority_and_price_of_a_profile_reach_its_pod(
     path = tmp_path / "profiles.yaml"
     path.write_text(GOOD + TIMES + "  priority_class: evergreen-training\n  price_per_hour: 2.5\n  watts: 700\n")
     monkeypatch.setenv("EVERGREEN_PROFILES", str(path))
-    spec = rendered(fraud.model_copy(update={"training": fraud.training.model_copy(update={"profile": "box"})}), "box")[
-        "spec"
-    ]
+    training = fraud.training.model_copy(update={"profile": "box"})
+    spec = rendered(fraud.model_copy(update={"training": training}), "box")["spec"]
     told = {variable["name"]: variable["value"] for variable in spec["containers"][0]["env"]}
     assert spec["priorityClassName"] == "evergreen-training"
     assert (told["EVERGREEN_PRICE_PER_HOUR"], told["EVERGREEN_WATTS"]) == ("2.5", "700.0")
@@ -131,8 +130,8 @@ def test_container_is_told_the_image_it_runs(fraud: Pipeline, step: str, image: 
 def _run(task: KubernetesPodOperator) -> dict[str, Any]:
     """The context of a task whose run began with a spec that was edited since."""
     begun = {("build_training_set", "spec"): "specs/fraud/begun.json"}
-    pulled = SimpleNamespace(xcom_pull=lambda task_ids, key: begun[task_ids, key])
-    instance = SimpleNamespace(dag_id="d", task_id=task.task_id, try_number=1, **vars(pulled))
+    instance = SimpleNamespace(dag_id="d", task_id=task.task_id, try_number=1)
+    instance.xcom_pull = lambda task_ids, key: begun[task_ids, key]
     return {"task": task, "run_id": "r", "ti": instance}
 
 

@@ -27,6 +27,7 @@ from evergreen.training.parallel import launch
 from evergreen.training.parallel.job import Job
 from evergreen.training.parallel.launch import environment, torchrun
 from evergreen.training.train import train
+from loopback import free_port
 
 WORKER = "evergreen.training.parallel.worker"
 NCCL_WAITS = 150.0
@@ -140,30 +141,21 @@ def test_processes_of_two_machines_meet_and_make_one_model(
     pair: Pipeline,
     make_training_set: Callable[..., TrainingSet],
     tmp_path: Path,
-    free_port: int,
 ) -> None:
     training = pair.training.model_copy(update={"max_epochs": 2})
     pipeline = pair.model_copy(update={"training": training})
     training_set = make_training_set(lake, pipeline)
     jobs, running = [], []
+    endpoint = f"127.0.0.1:{free_port()}"
     for index in range(2):
         job = _job(pipeline, training_set, lake, tmp_path / f"machine-{index}")
-        place = Rendezvous(nodes=2, index=index, endpoint=f"127.0.0.1:{free_port}", address="127.0.0.1")
+        place = Rendezvous(nodes=2, index=index, endpoint=endpoint, address="127.0.0.1")
         running.append(subprocess.Popen(torchrun(1, place, job), env=environment({})))
         jobs.append(job)
     assert [process.wait(timeout=300) for process in running] == [0, 0]
     models = [job.read_model() for job in jobs]
     assert models[0] == models[1]
     assert lake.objects.exists(f"{models[0].uri}/model.onnx")
-
-
-@pytest.fixture
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def test_a_failure_crosses_the_processes_whole(
@@ -216,15 +208,15 @@ def test_memory_that_ran_out_on_one_machine_ends_the_run_on_all(
     pair: Pipeline,
     make_training_set: Callable[..., TrainingSet],
     tmp_path: Path,
-    free_port: int,
     stand_in: Callable[..., None],
 ) -> None:
     stand_in("one_out_of_memory", NCCL_WAITS=str(NCCL_WAITS))
     training_set = make_training_set(lake, pair)
     jobs = [_job(pair, training_set, lake, tmp_path / f"machine-{index}") for index in range(2)]
     running = []
+    endpoint = f"127.0.0.1:{free_port()}"
     for index, job in enumerate(jobs):
-        place = Rendezvous(nodes=2, index=index, endpoint=f"127.0.0.1:{free_port}", address="127.0.0.1")
+        place = Rendezvous(nodes=2, index=index, endpoint=endpoint, address="127.0.0.1")
         running.append(subprocess.Popen(torchrun(1, place, job), env=environment({})))
     try:
         assert [process.wait(timeout=NCCL_WAITS) for process in running] == [0, 0]
