@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -20,8 +20,22 @@ from end_to_end.installation import (
     write_profiles,
     write_specs,
 )
+from end_to_end.state_of_airflow import airflow_of, state_of
 from evergreen.standalone.control import start_detached, stop
 from evergreen.standalone.home import Home
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test says what its Airflow was doing."""
+    report = yield
+    airflow = airflow_of(getattr(item, "funcargs", {}).values())
+    if report.failed and airflow:
+        try:
+            report.sections.append(("runs that have not ended well", state_of(airflow)))
+        except Exception as error:  # Airflow may be what failed
+            report.sections.append(("runs that have not ended well", f"Airflow does not say: {error}"))
+    return report
 
 
 @pytest.fixture(scope="package")
