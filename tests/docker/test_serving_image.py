@@ -137,4 +137,4 @@ def _logged(lake: Lake) -> pl.DataFrame:
     hand_over(lake)
     take_in(lake, "predictions", "fraud")
     table = lake.table("predictions", "fraud")
-    return pl.DataFrame(table.scan([day.day for day in table.days()]).to_table()).sort("key")
+    return pl.DataFrame(table.read([day.day for day in table.days()])).sort("key")

@@ -16,6 +16,7 @@ from end_to_end.installation import (
     day,
     ready_installation,
     variables_of,
+    wait_for_nightly,
     wait_until,
     write_profiles,
     write_specs,
@@ -62,8 +63,9 @@ def installation() -> Iterator[Installation]:
 
 @pytest.fixture(scope="package")
 def ingested(installation: Installation) -> Installation:
-    """The installation after a backfill of its first ten fraud days."""
+    """The installation after a backfill of its first ten fraud days, and the nightly run that follows it."""
     backfill(installation, "fraud.ingest_data", day(0), day(9))
+    wait_for_nightly(installation, "fraud.ingest_data")
     return installation
 
 

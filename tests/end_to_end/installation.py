@@ -153,11 +153,18 @@ def busy(installation: Installation, dag_id: str) -> bool:
     return any(run["state"] in ("queued", "running") for run in installation.airflow.runs(dag_id))
 
 
-def wait_until_settled(installation: Installation, pipeline: str, seconds: float = 10) -> None:
-    """Returns when neither training nor deployment ran for `seconds`; a deployment follows a training by moments.
+def wait_for_nightly(installation: Installation, dag_id: str) -> None:
+    """Returns when the schedule's run of the last day succeeded; Airflow starts it by itself after a first backfill."""
 
-    A first backfill makes Airflow catch up with the schedule's latest day, whose model may well be deployed.
-    """
+    def done() -> bool:
+        nightly = [run for run in installation.airflow.runs(dag_id) if run["run_type"] == "scheduled"]
+        return bool(nightly) and all(run["state"] == "success" for run in nightly)
+
+    wait_until(done, f"nightly run of {dag_id}", 400)
+
+
+def wait_until_settled(installation: Installation, pipeline: str, seconds: float = 10) -> None:
+    """Returns when neither training nor deployment ran for `seconds`; a deployment follows a training by moments."""
     since = time.monotonic()
 
     def settled() -> bool:
@@ -166,7 +173,7 @@ def wait_until_settled(installation: Installation, pipeline: str, seconds: float
             since = time.monotonic()
         return time.monotonic() - since > seconds
 
-    wait_until(settled, "the end of the schedule's own training and deployment", 400)
+    wait_until(settled, f"end of training and deployment of {pipeline}", 400)
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 180) -> None:

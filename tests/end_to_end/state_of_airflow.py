@@ -33,5 +33,5 @@ def _run(airflow: AirflowClient, run: dict[str, Any]) -> Iterator[str]:
             continue
         yield f"  {task_id} [{task['map_index']}]: {state}, try {number}, started {task['start_date']}"
         log = f"/dags/{dag}/dagRuns/{name}/taskInstances/{task_id}/logs/{max(number, 1)}"
-        answer = airflow.send("GET", log, params={"map_index": task["map_index"]}, headers={"accept": "text/plain"})
-        yield from (f"    {line[:300]}" for line in answer.text.splitlines()[-LAST_LINES:])
+        said = airflow.get(log, map_index=task["map_index"])["content"]
+        yield from (f"    {entry.get('event')}"[:300] for entry in said[-LAST_LINES:])

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from end_to_end.installation import Installation, backfill, day, wait_until, wait_until_settled
+from end_to_end.installation import LAST, Installation, backfill, day, wait_for_nightly, wait_until, wait_until_settled
 from evergreen.artifacts import Configuration, Model, Receipt, Trial
 from evergreen.lake.receipts import read_receipts
 from evergreen.standalone.screen import example_row
@@ -68,10 +68,12 @@ def test_every_task_of_a_training_run_left_a_receipt(serving: Installation) -> N
     assert "build_training_set" in shown.stdout
 
 
-def test_training_backfill_registers_a_model_a_day_and_deploys_none(serving: Installation) -> None:
+def test_training_backfill_registers_a_model_a_day_and_deploys_none_but_the_nightly_one(serving: Installation) -> None:
     backfill(serving, "fraud.train_model", day(7), day(8))
+    wait_for_nightly(serving, "fraud.train_model")
     versions = {v.model.as_of.date() - timedelta(days=1): v.model for v in serving.ledger.versions("fraud")}
     assert all(versions[day(n)].backfill for n in (7, 8))
+    assert not versions[LAST].backfill
     wait_until_settled(serving, "fraud")
     deployed = {deployment.to_version for deployment in serving.ledger.history("fraud")}
     assert deployed & {versions[day(n)].version for n in (7, 8)} == set()
@@ -87,11 +89,13 @@ def test_same_day_and_seed_give_the_same_version(serving: Installation) -> None:
     assert len(serving.ledger.versions("fraud")) == count
 
 
-def test_older_version_can_be_deployed_by_hand_and_rolled_back(serving: Installation) -> None:
+def test_older_version_is_deployed_once_a_person_agrees_and_rolled_back(serving: Installation) -> None:
     first = serving.ledger.current("fraud")
     older = next(v for v in serving.ledger.versions("fraud") if v.model.backfill)
     assert first is not None
-    serving.succeed("deploy_model", "older", {"version": older.model.version, "reason": "an experiment"})
+    assert _asked(serving, "refused", older.model.version, "Reject") == f"Deploy fraud {older.model.version}?"
+    assert serving.ledger.current("fraud") == first
+    _asked(serving, "older", older.model.version, "Approve")
     current = serving.ledger.current("fraud")
     assert current is not None
     assert (current.to_version, current.reason, current.actor) == (older.model.version, "an experiment", "admin")
@@ -103,6 +107,20 @@ def test_older_version_can_be_deployed_by_hand_and_rolled_back(serving: Installa
     assert serving.evergreen("audit", "verify").returncode == 0
     now = serving.evergreen("serving-at", "fraud", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
     assert now.stdout.strip() == first.to_version
+
+
+def _asked(installation: Installation, run: str, version: str, answer: str) -> str:
+    """The question that a deployment asks before anything is done, which is over once it has its answer."""
+    dag, airflow = "fraud.deploy_model", installation.airflow
+    conf = {"version": version, "reason": "an experiment", "require_approval": True}
+    airflow.trigger(dag, run_id=run, conf=conf)
+    question = f"/dags/{dag}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    wait_until(lambda: airflow.send("GET", question).status_code == httpx.codes.OK, "a question")
+    subject = str(airflow.get(question)["subject"])
+    answered = airflow.send("PATCH", question, json={"chosen_options": [answer]})
+    assert answered.status_code == httpx.codes.OK, answered.text
+    airflow.wait(dag, run, lambda _: None, 300)
+    return subject
 
 
 def test_drift_is_reported_and_the_decision_recorded(serving: Installation) -> None:

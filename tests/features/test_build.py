@@ -36,7 +36,7 @@ def test_days_in_any_order_end_in_the_same_bytes(
     wanted = _digests(lake)
     other = Lake(tmp_path_factory.mktemp("other").as_uri())
     for day in reversed(DAYS):
-        clean = lake.table("clean", "shop").scan([day]).to_table()
+        clean = lake.table("clean", "shop").read([day])
         build_features(shop, _batch(other.table("clean", "shop").replace_day(day, clean)), other)
     assert _digests(other) != wanted, "windows were cut short by days that were not there yet"
     refresh_features(shop, other, DAYS[0], DAYS[-1])
@@ -49,7 +49,7 @@ def test_changed_day_makes_its_followers_in_reach_stale(
     for day in DAYS:
         build_features(shop, _batch(write_clean(day)), lake)
     assert stale_days(shop, lake, DAYS[0], DAYS[-1]) == []
-    changed = lake.table("clean", "shop").scan([DAYS[0]]).to_table().slice(1)
+    changed = lake.table("clean", "shop").read([DAYS[0]]).slice(1)
     lake.table("clean", "shop").replace_day(DAYS[0], changed)
     assert stale_days(shop, lake, DAYS[0], DAYS[-1]) == DAYS[:3]
     refresh_features(shop, lake, DAYS[0], DAYS[-1])
@@ -71,7 +71,7 @@ def test_features_replaced_by_other_hands_are_stale(
 ) -> None:
     build_features(shop, _batch(write_clean(DAYS[0])), lake)
     features = lake.table("features", "shop")
-    features.replace_day(DAYS[0], features.scan([DAYS[0]]).to_table().slice(1))
+    features.replace_day(DAYS[0], features.read([DAYS[0]]).slice(1))
     assert stale_days(shop, lake, DAYS[0], DAYS[0]) == [DAYS[0]]
 
 
@@ -84,7 +84,7 @@ def test_one_event_at_a_time_gives_what_a_batch_gives(
     shop: Pipeline, lake: Lake, write_clean: Callable[..., TableDay]
 ) -> None:
     write_clean(DAYS[0])
-    rows = pl.DataFrame(lake.table("clean", "shop").scan([DAYS[0]]).to_table())
+    rows = pl.DataFrame(lake.table("clean", "shop").read([DAYS[0]]))
     at_once = compute_features(shop, rows, rows)
     singly = pl.concat(compute_features(shop, rows[n : n + 1], rows) for n in range(rows.height))
     assert at_once.equals(singly)
@@ -92,7 +92,7 @@ def test_one_event_at_a_time_gives_what_a_batch_gives(
 
 def test_missing_and_infinite_values_are_null(shop: Pipeline, lake: Lake, write_clean: Callable[..., TableDay]) -> None:
     write_clean(DAYS[0])
-    rows = pl.DataFrame(lake.table("clean", "shop").scan([DAYS[0]]).to_table())
+    rows = pl.DataFrame(lake.table("clean", "shop").read([DAYS[0]]))
     features = compute_features(shop, rows, rows)
     first = features.filter(pl.col("orders_2d") == 0)
     assert first.height > 0

@@ -65,7 +65,7 @@ def test_what_became_known_later_changes_nothing(
 ) -> None:
     before = build_training_set(shop, AS_OF, lake)
     history(DAYS[6], [(f"{DAYS[1]}-1", 1, 0), (f"{DAYS[4]}-1", 1, 23)])
-    late = pl.DataFrame(lake.table("clean", "shop").scan([DAYS[1]]).to_table())
+    late = pl.DataFrame(lake.table("clean", "shop").read([DAYS[1]]))
     planted = late.head(1).with_columns(
         order=pl.lit("planted"), known_at=pl.lit(end_of(AS_OF) + timedelta(seconds=1)).cast(pl.Datetime("us", "UTC"))
     )

@@ -31,7 +31,7 @@ def source(database, fraud: Pipeline) -> Source:
 
 
 def keys(lake: Lake, day: date = DAY) -> list[str]:
-    return lake.table("raw", "fraud").scan([day]).to_table()["transaction_id"].to_pylist()
+    return lake.table("raw", "fraud").read([day])["transaction_id"].to_pylist()
 
 
 def test_day_is_half_open_at_both_midnights(database, source: Source, fraud: Pipeline, lake: Lake) -> None:
@@ -50,7 +50,7 @@ def test_day_is_half_open_at_both_midnights(database, source: Source, fraud: Pip
 def test_rows_carry_both_times_in_utc(database, source: Source, fraud: Pipeline, lake: Lake) -> None:
     database.add("a", "2026-11-02 01:30:00+01", known_at="2026-11-02 02:00:00+01")
     ingest_day(fraud, source, DAY, lake)
-    row = lake.table("raw", "fraud").scan([DAY]).to_table()
+    row = lake.table("raw", "fraud").read([DAY])
     assert row.schema.field("event_time").type == pa.timestamp("us", "UTC")
     assert row["event_time"][0].as_py() == datetime(2026, 11, 2, 0, 30, tzinfo=UTC)
     assert row["known_at"][0].as_py() == datetime(2026, 11, 2, 1, 0, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_rows_come_sorted_by_event_time_key_known_at(database, source: Source, f
     database.add("z", "2026-11-02 04:00:00+00")
     ingest_day(fraud, source, DAY, lake)
     assert keys(lake) == ["z", "Z", "a", "a", "b"]
-    assert lake.table("raw", "fraud").scan([DAY]).to_table()["amount_cents"].to_pylist()[2:4] == [1, 2]
+    assert lake.table("raw", "fraud").read([DAY])["amount_cents"].to_pylist()[2:4] == [1, 2]
 
 
 def test_running_again_writes_the_same_bytes_and_no_commit(
@@ -93,7 +93,7 @@ def test_labels_lie_on_the_day_they_were_reported(database, source: Source, frau
         "INSERT INTO chargebacks VALUES ('old', '2026-11-02 00:00+00', ''), ('late', '2026-11-03 00:00+00', '')"
     )
     batch = ingest_day(fraud, source, DAY, lake)
-    labels = lake.table("labels", "fraud").scan([DAY]).to_table()
+    labels = lake.table("labels", "fraud").read([DAY])
     assert labels.to_pylist() == [
         {
             "key": "old",
@@ -125,7 +125,7 @@ def test_revision_without_a_new_row_is_seen_by_its_known_at(
     ingest_day(fraud, source, BEFORE, lake)
     database.run("UPDATE transactions SET amount_cents = 7, known_at = '2026-11-02+00' WHERE transaction_id = 'early'")
     assert [d.day for d in ingest_day(fraud, source, DAY, lake).days] == [DAY, BEFORE]
-    assert lake.table("raw", "fraud").scan([BEFORE]).to_table()["amount_cents"].to_pylist() == [7, 100]
+    assert lake.table("raw", "fraud").read([BEFORE])["amount_cents"].to_pylist() == [7, 100]
 
 
 def test_unchanged_and_never_ingested_earlier_days_are_left_alone(

@@ -32,8 +32,8 @@ def keyed_by(pipeline: Pipeline, type: str) -> Pipeline:
 def ingested(pipeline: Pipeline, url: str, lake: Lake) -> tuple[list[str], list[str]]:
     """Keys of the clean events and of the labels, as a training set compares them."""
     validate_day(pipeline, ingest_day(pipeline, open_source(pipeline, url), DAY, lake), lake)
-    events = pl.DataFrame(lake.table("clean", "fraud").scan([DAY]).to_table())
-    labels = pl.DataFrame(lake.table("labels", "fraud").scan([DAY]).to_table())
+    events = pl.DataFrame(lake.table("clean", "fraud").read([DAY]))
+    labels = pl.DataFrame(lake.table("labels", "fraud").read([DAY]))
     return events["transaction_id"].cast(pl.String).sort().to_list(), labels["key"].sort().to_list()
 
 
@@ -95,7 +95,7 @@ def test_other_ids_keep_every_digit_and_are_written_as_clients_write_them(
         database.add(f"{value}", MORNING)
     database.run(f"ALTER TABLE transactions ALTER COLUMN card_id TYPE {type} USING transaction_id::{type}")
     ingested(pipeline, database.url, lake)
-    cards = lake.table("clean", "fraud").scan([DAY]).to_table()["card_id"].to_pylist()
+    cards = lake.table("clean", "fraud").read([DAY])["card_id"].to_pylist()
     assert sorted(cards) == sorted(values)
 
 

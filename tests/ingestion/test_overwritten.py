@@ -49,7 +49,7 @@ def respecified(pipeline: Pipeline, **sections: dict[str, Any]) -> Pipeline:
 
 def raw(lake: Lake) -> list[tuple[str, int]]:
     """Key and amount of each row of DAY, as raw has them."""
-    rows = lake.table("raw", "fraud").scan([DAY]).to_table()
+    rows = lake.table("raw", "fraud").read([DAY])
     return list(zip(rows["transaction_id"].to_pylist(), rows["amount_cents"].to_pylist(), strict=True))
 
 
@@ -134,7 +134,7 @@ def test_version_of_before_a_column_came_lacks_its_value(database, source: Sourc
     columns = fraud.model_dump()["contract"]["columns"] | {"tip": {"type": "integer", "nullable": True}}
     tipped = respecified(fraud, contract={"columns": columns})
     ingest_day(tipped, open_source(tipped, database.url), DAY, lake)
-    assert lake.table("raw", "fraud").scan([DAY]).to_table()["tip"].to_pylist() == [5, 5, None]
+    assert lake.table("raw", "fraud").read([DAY])["tip"].to_pylist() == [5, 5, None]
 
 
 def test_key_of_another_type_is_refused_by_name(database, source: Source, fraud: Pipeline, lake: Lake) -> None:

@@ -174,7 +174,7 @@ def test_label_values_become_zero_and_one(database, fraud: Pipeline, lake: Lake,
     for key, value in (("a", yes), ("b", no)):
         database.run("INSERT INTO chargebacks VALUES (%(k)s, %(at)s, '', %(v)s)", k=key, at=MORNING, v=value)
     ingest_day(pipeline, open_source(pipeline, database.url), DAY, lake)
-    labels = lake.table("labels", "fraud").scan([DAY]).to_table().to_pydict()
+    labels = lake.table("labels", "fraud").read([DAY]).to_pydict()
     assert dict(zip(labels["key"], labels["value"], strict=True)) == {"a": 1, "b": 0}
 
 

@@ -31,7 +31,7 @@ def _rows(*values: int) -> pl.DataFrame:
 
 
 def _values(lake: Lake, day: date) -> list[int]:
-    read: list[int] = lake.table("predictions", "fraud").scan([day]).to_table()["value"].to_pylist()
+    read: list[int] = lake.table("predictions", "fraud").read([day])["value"].to_pylist()
     return sorted(read)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -50,6 +54,23 @@ def test_midnight_belongs_to_the_later_day(lake: Lake) -> None:
     _write(lake, [("last", midnight - timedelta(microseconds=1), START, None), ("first", midnight, START, None)])
     assert _keys(lake, until=midnight) == ["last"]
     assert _keys(lake, since=midnight) == ["first"]
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2], ids=["unread", "half read", "read"])
+def test_files_stay_as_long_as_they_are_read_and_no_longer(
+    lake: Lake, batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(lake, [("one", START, START, None), ("two", START + 30 * HOUR, START, None)])
+    kept = tmp_path / "temporary"
+    kept.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    end = end_of(FIRST + timedelta(days=30))
+    reader = lake.read("clean", "fraud", columns=["key"], as_of=end, until=end)
+    gc.collect()
+    rows = [batch["key"].to_pylist() for batch in islice(reader, batches)]
+    assert rows == [["one"], ["two"]][:batches]
+    del reader
+    assert list(kept.iterdir()) == []
 
 
 def test_rows_not_yet_known_are_not_there(lake: Lake) -> None:
@@ -139,7 +160,7 @@ def test_reading_is_the_plain_filter(
     _write(lake, rows)
     written = {row[1].date() for row in rows}
     for day in {d.day for d in lake.table("clean", "fraud").days()} - written:
-        lake.table("clean", "fraud").replace_day(day, lake.table("clean", "fraud").scan([day]).schema.empty_table())
+        lake.table("clean", "fraud").replace_day(day, lake.table("clean", "fraud").read([day]).slice(0, 0))
     wanted = [
         key
         for key, event, known, superseded in rows

@@ -89,7 +89,7 @@ def _writer(lake: Lake, verb: str, numbers: range) -> subprocess.Popen[str]:
 
 
 def _values(lake: Lake, *days: date) -> list[int]:
-    return sorted(lake.table("raw", "fraud").scan(days).to_table()["value"].to_pylist())
+    return sorted(lake.table("raw", "fraud").read(days)["value"].to_pylist())
 
 
 def test_four_processes_at_once_lose_no_commit(s3_lake: Lake) -> None:

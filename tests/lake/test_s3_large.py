@@ -40,8 +40,9 @@ def pass_through(megabytes):
     wrote, read = np.zeros(2, np.int64), np.zeros(2, np.int64)  # sums wrap around
     written = table.replace_day(day, pa.RecordBatchReader.from_batches(schema, batches(megabytes, wrote)))
     assert written.rows == (megabytes >> 4) * ROWS, written
-    for batch in table.scan([day]).to_batches():
-        read += [column.to_numpy().sum() for column in batch.columns]
+    with table.scan([day]) as rows:
+        for batch in rows.to_batches():
+            read += [column.to_numpy().sum() for column in batch.columns]
     assert (read == wrote).all(), (read, wrote)
 
 pass_through(512)

@@ -129,6 +129,6 @@ def logged(lake: Lake) -> Callable[[], pl.DataFrame]:
         take_in(lake, "predictions", "fraud")
         table = lake.table("predictions", "fraud")
         days = [day.day for day in table.days()]
-        return pl.DataFrame(table.scan(days).to_table()) if days else pl.DataFrame({"prediction_id": [], "key": []})
+        return pl.DataFrame(table.read(days)) if days else pl.DataFrame({"prediction_id": [], "key": []})
 
     return read

@@ -44,7 +44,7 @@ def logged(lake: Lake, pipeline: Pipeline) -> list[str]:
     days = [d.day for d in lake.table("predictions", pipeline.pipeline).days()]
     if not days:
         return []
-    table = lake.table("predictions", pipeline.pipeline).scan(days).to_table(columns=["prediction_id"])
+    table = lake.table("predictions", pipeline.pipeline).read(days, ["prediction_id"])
     return sorted(table["prediction_id"].to_pylist())
 
 
@@ -57,7 +57,7 @@ def test_stop_flushes_everything(fraud: Pipeline, lake: Lake, tmp_path: Path) ->
     log.stop()
     assert logged(lake, fraud) == ["a", "b", "c"]
     assert log.backlog_rows == 0
-    assert lake.table("predictions", "fraud").scan([date(2026, 11, 3)]).count_rows() == 1
+    assert lake.table("predictions", "fraud").read([date(2026, 11, 3)]).num_rows == 1
     assert not list((tmp_path / "journal" / "fraud").iterdir())
 
 

@@ -23,7 +23,7 @@ Rows = Callable[..., pl.DataFrame]
 
 
 def clean_keys(lake: Lake, day: date) -> list[str]:
-    return sorted(lake.table("clean", "fraud").scan([day]).to_table()["transaction_id"].to_pylist())
+    return sorted(lake.table("clean", "fraud").read([day])["transaction_id"].to_pylist())
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ Respecify = Callable[..., Pipeline]
 
 
 def quarantined(lake: Lake, day: date = DAY) -> list[dict[str, object]]:
-    return lake.table("quarantine", "fraud").scan([day]).to_table().to_pylist()
+    return lake.table("quarantine", "fraud").read([day]).to_pylist()
 
 
 def clean_rows(lake: Lake, day: date = DAY) -> pl.DataFrame:
-    return pl.DataFrame(lake.table("clean", "fraud").scan([day]).to_table())
+    return pl.DataFrame(lake.table("clean", "fraud").read([day]))
 
 
 def result(lake: Lake, day: date = DAY) -> dict:

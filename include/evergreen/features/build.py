@@ -86,12 +86,13 @@ def _build_day(pipeline: Pipeline, day: date, lake: Lake, features: Lake) -> tup
     definitions = resolve(pipeline)
     clean = lake.table("clean", pipeline.pipeline)
     inputs = {d.day: d.digest for d in clean.days(_reach(pipeline, day), day)}
-    rows = _rows(clean.scan([day]).to_table(columns=[*definitions.columns, *TIMES]))
+    rows = _rows(clean.read([day], [*definitions.columns, *TIMES]))
     # All versions of all rows are read, also those known later: a window looks at known_at row by row.
     history = _rows(
-        clean.scan(sorted(inputs)).to_table(
-            columns=[*definitions.history_columns, *TIMES],
-            filter=pc.field("event_time") >= pa.scalar(start_of(_reach(pipeline, day))),
+        clean.read(
+            sorted(inputs),
+            [*definitions.history_columns, *TIMES],
+            pc.field("event_time") >= pa.scalar(start_of(_reach(pipeline, day))),
         )
     )
     computed = _table(compute_features(pipeline, rows, history), definitions)

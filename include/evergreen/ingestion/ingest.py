@@ -73,9 +73,10 @@ def _read(pipeline: Pipeline, source: Source, day: date, raw: DayTable) -> Table
         if extract.rows == 0:
             return None
         rows = counted(extract, f"Events of {day}")
-        if raw.day(day) is not None:
-            rows = with_overwritten(rows, raw.scan([day]), pipeline.contract.key)
-        return raw.replace_day(day, rows)
+        if raw.day(day) is None:
+            return raw.replace_day(day, rows)
+        with raw.scan([day]) as before:
+            return raw.replace_day(day, with_overwritten(rows, before, pipeline.contract.key))
 
 
 def _changed(source: Source, day: TableDay, raw: DayTable) -> bool:
@@ -92,7 +93,7 @@ def _changed(source: Source, day: TableDay, raw: DayTable) -> bool:
 
 
 def _freshness(raw: DayTable, day: TableDay) -> Freshness:
-    known_at = raw.scan([day.day]).to_table(columns=["known_at"])["known_at"]
+    known_at = raw.read([day.day], ["known_at"])["known_at"]
     return Freshness(rows=day.rows, known_at=pc.max(known_at).as_py())
 
 

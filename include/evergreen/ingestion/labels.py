@@ -44,7 +44,7 @@ def _add_late(source: Source, day: date, labels: DayTable, *, note_empty: bool) 
     # Arrow joins no null with another; a label without a key, which is nobody's, would be new every time.
     new = found.filter(found["key"].is_valid())
     if labels.day(day) is not None:
-        new = _without(new, labels.scan([day]).to_table())
+        new = _without(new, labels.read([day]))
     if note_empty and not new.num_rows and labels.day(day) is None:
         labels.replace_day(day, new)
     if new.num_rows:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
@@ -20,12 +21,20 @@ def read_history(
     last = (until - timedelta(microseconds=1)).astimezone(UTC).date()
     if not table.exists():
         return _empty(columns)
-    dataset = table.scan([d.day for d in table.days(first, last)])
-    wanted = list(columns) if columns is not None else dataset.schema.names
-    keep = _known(dataset.schema, as_of=as_of) & (pc.field("event_time") < pa.scalar(until))
-    if since is not None:
-        keep &= pc.field("event_time") >= pa.scalar(since)
-    return dataset.scanner(columns=wanted, filter=keep).to_reader()
+    with ExitStack() as opened:
+        dataset = opened.enter_context(table.scan([d.day for d in table.days(first, last)]))
+        wanted = list(columns) if columns is not None else dataset.schema.names
+        keep = _known(dataset.schema, as_of=as_of) & (pc.field("event_time") < pa.scalar(until))
+        if since is not None:
+            keep &= pc.field("event_time") >= pa.scalar(since)
+        scanned = dataset.scanner(columns=wanted, filter=keep).to_reader()
+        return pa.RecordBatchReader.from_batches(scanned.schema, _batches(scanned, opened.pop_all()))
+
+
+def _batches(scanned: pa.RecordBatchReader, opened: ExitStack) -> Iterator[pa.RecordBatch]:
+    """The batches; the files stay until the last was read, or nobody wants it any more."""
+    with opened, scanned:
+        yield from scanned
 
 
 def _known(schema: pa.Schema, *, as_of: datetime) -> pc.Expression:

@@ -7,15 +7,12 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from evergreen.artifacts import ObjectRef
 from evergreen.errors import IntegrityError, LakeUnavailable, NotFound
-
-if TYPE_CHECKING:
-    from pyarrow import fs
 
 CHUNK_BYTES = 1 << 20
 
@@ -50,8 +47,8 @@ class Objects(Protocol):
     def digest(self, path: str) -> str:
         """SHA-256 of the bytes now at `path`; NotFound when there are none."""
 
-    def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
-        """A file system for reading the objects of `folder` named in `digests` (name: SHA-256), each checked.
+    def verified_files(self, folder: str, digests: Mapping[str, str]) -> AbstractContextManager[Path]:
+        """A local folder, to be read within the block, of the objects of `folder` named in `digests` (name: SHA-256).
 
         NotFound when one is not there, IntegrityError when its bytes are others.
         """
@@ -127,12 +124,11 @@ class LocalObjects:
         with self._reading(path):
             return file_digest(self.root / path)
 
-    def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
+    @contextmanager
+    def verified_files(self, folder: str, digests: Mapping[str, str]) -> Iterator[Path]:
         for name, wanted in digests.items():
             require_digest(f"{folder}/{name}", found=self.digest(f"{folder}/{name}"), wanted=wanted)
-        from pyarrow import fs  # heavy, and serving has none
-
-        return fs.SubTreeFileSystem(str(self.root / folder), fs.LocalFileSystem())
+        yield self.root / folder
 
     @contextmanager
     def _writing(self, path: str) -> Iterator[Path]:

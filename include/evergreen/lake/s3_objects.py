@@ -6,13 +6,13 @@ import hashlib
 import io
 import logging
 import ssl
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import urllib3
@@ -34,9 +34,6 @@ from evergreen.lake.objects import CHUNK_BYTES, file_digest, require_digest, una
 from evergreen.lake.s3_errors import s3_error
 from evergreen.lake.s3_options import BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, SILENT_ATTEMPTS, S3Options
 from evergreen.lake.s3_role import role_provider
-
-if TYPE_CHECKING:
-    from pyarrow import fs
 
 logger = logging.getLogger(__name__)
 
@@ -101,18 +98,15 @@ class S3Objects:
             taken.update(chunk)
         return taken.hexdigest()
 
-    def verified_files(self, folder: str, digests: Mapping[str, str]) -> fs.FileSystem:
-        from pyarrow import fs  # heavy, and serving has none
-
-        from evergreen.lake.fetched_files import FetchedFiles
-
-        fetched = Path(tempfile.mkdtemp(prefix="evergreen-"))
-        files = fs.PyFileSystem(FetchedFiles(fetched))  # from here on the folder goes with its last reader
-        with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
-            jobs = [pool.submit(self._fetch_verified, folder, name, fetched, digests[name]) for name in digests]
-            for job in jobs:
-                job.result()
-        return files
+    @contextmanager
+    def verified_files(self, folder: str, digests: Mapping[str, str]) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="evergreen-", ignore_cleanup_errors=True) as name:
+            fetched = Path(name)
+            with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
+                jobs = [pool.submit(self._fetch_verified, folder, file, fetched, digests[file]) for file in digests]
+                for job in jobs:
+                    job.result()
+            yield fetched
 
     def _fetch_verified(self, folder: str, name: str, fetched: Path, wanted: str) -> None:
         local = fetched / name

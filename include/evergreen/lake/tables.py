@@ -20,12 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field
 from deltalake.transaction import AddAction, CommitProperties
+from pyarrow import fs
 
 from evergreen.artifacts import TableDay
 from evergreen.errors import ConfigurationError, Conflict, NotFound
@@ -129,10 +131,19 @@ class DayTable:
             ),
         )
 
-    def scan(self, days: Sequence[date]) -> ds.Dataset:
-        """The rows of `days` with all the table's columns but `day`; every byte is checked against its digest.
+    def read(
+        self, days: Sequence[date], columns: Sequence[str] | None = None, keep: pc.Expression | None = None
+    ) -> pa.Table:
+        """The rows of `days`, in memory: those to `keep`, with `columns` or all but `day`. Raises as `scan` does."""
+        with self.scan(days) as rows:
+            return rows.to_table(columns=columns and list(columns), filter=keep)
 
-        Raises NotFound when one of the days was never written, IntegrityError when one was altered.
+    @contextmanager
+    def scan(self, days: Sequence[date]) -> Iterator[ds.Dataset]:
+        """The rows of `days`, to be read within the block; every byte is checked against its digest.
+
+        They have all the table's columns but `day`. Raises NotFound when one of the days was never written,
+        IntegrityError when one was altered.
         """
         table = self._open()
         files = [f for f in _files(table) if f.day in set(days)] if table is not None else []
@@ -140,8 +151,10 @@ class DayTable:
         if table is None or missing:
             raise self._never_written(missing)
         digests = {file.path: file.digest for file in sorted(files, key=lambda f: (f.day, f.path))}
-        filesystem = self.objects.verified_files(self.path, digests)
-        return ds.dataset(list(digests), schema=self._schema(table), format=STREAMED, filesystem=filesystem)
+        with self.objects.verified_files(self.path, digests) as folder:
+            # Never a file system in Python: Arrow's threads would wait for the interpreter, and it for them.
+            files = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
+            yield ds.dataset(list(digests), schema=self._schema(table), format=STREAMED, filesystem=files)
 
     def verify(self, recorded: TableDay) -> None:
         """Nothing, when the day is as `recorded` to the byte; IntegrityError or NotFound otherwise."""

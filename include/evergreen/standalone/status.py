@@ -62,9 +62,8 @@ def _quarantined(name: str, lake: Lake) -> dict[str, int]:
     recent = [one.day for one in days if one.rows and one.day > days[-1].day - timedelta(days=QUARANTINE_DAYS)]
     if not recent:
         return {}
-    reasons = pl.scan_pyarrow_dataset(table.scan(recent)).select(pl.col("reasons").explode())
-    counted = reasons.group_by("reasons").len().sort("reasons").collect()
-    return dict(counted.iter_rows())
+    reasons = pl.DataFrame(table.read(recent, ["reasons"])).explode("reasons")
+    return dict(reasons.group_by("reasons").len().sort("reasons").iter_rows())
 
 
 def _drift(name: str, lake: Lake) -> dict[str, Any] | None:

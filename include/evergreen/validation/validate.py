@@ -148,7 +148,7 @@ def _read(contract: Contract, raw: TableDay, lake: Lake) -> tuple[pl.DataFrame, 
     A later run may have read the day again since `raw` was made: then the newer rows are judged, as
     raw only ever comes closer to the source.
     """
-    rows = pl.DataFrame(lake.table("raw", raw.pipeline).scan([raw.day]).to_table())
+    rows = pl.DataFrame(lake.table("raw", raw.pipeline).read([raw.day]))
     absent = [name for name in (*contract.columns, *TIMES) if name not in rows.columns]
     return rows.with_columns(pl.lit(None).alias(name) for name in absent), absent
 
