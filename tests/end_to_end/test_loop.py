@@ -114,8 +114,9 @@ def _asked(installation: Installation, run: str, version: str, answer: str) -> s
     dag, airflow = "fraud.deploy_model", installation.airflow
     conf = {"version": version, "reason": "an experiment", "require_approval": True}
     airflow.trigger(dag, run_id=run, conf=conf)
+    # The question is there a moment before the task waits for its answer; no person answers within that.
+    wait_until(lambda: any(task["state"] == "awaiting_input" for task in airflow.tasks(dag, run)), "a question")
     question = f"/dags/{dag}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
-    wait_until(lambda: airflow.send("GET", question).status_code == httpx.codes.OK, "a question")
     subject = str(airflow.get(question)["subject"])
     answered = airflow.send("PATCH", question, json={"chosen_options": [answer]})
     assert answered.status_code == httpx.codes.OK, answered.text
