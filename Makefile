@@ -8,7 +8,7 @@ UV_INSTALL := docker/uv_with_pip_settings.py pip install --quiet
 
 # Scripts that start a real Kubernetes and a real S3 server; tests/real_parts.py says what each must do.
 TEST_TOOLS ?= $(or $(EVERGREEN_TEST_TOOLS),$(wildcard $(abspath ../shared/tools)))
-REAL := cluster or s3
+REAL := cluster or s3 or broker
 
 .PHONY: demo test test-here test-cluster check stop clean install lock keras xla
 

@@ -27,7 +27,7 @@ hypothesis.settings.register_profile("evergreen", deadline=None)  # tests share 
 hypothesis.settings.load_profile("evergreen")
 
 PROJECT = Path(__file__).resolve().parents[1]
-LATER = ("airflow", "s3", "cluster")
+LATER = ("airflow", "s3", "cluster", "broker")
 """Marks of tests that come after all others, in this order."""
 
 

@@ -32,7 +32,7 @@ from evergreen.standalone.control import environment, start_detached, stop
 from evergreen.standalone.home import Home
 from evergreen.validation.validate import validate_day
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.broker]
 
 INGEST = "fraud.ingest_data"
 LAST = datetime.now(UTC).date() - timedelta(days=1)
