@@ -32,6 +32,8 @@ def _run(airflow: AirflowClient, run: dict[str, Any]) -> Iterator[str]:
         if state in (None, *ENDED_WELL):
             continue
         yield f"  {task_id} [{task['map_index']}]: {state}, try {number}, started {task['start_date']}"
-        log = f"/dags/{dag}/dagRuns/{name}/taskInstances/{task_id}/logs/{max(number, 1)}"
+        if not number:
+            continue
+        log = f"/dags/{dag}/dagRuns/{name}/taskInstances/{task_id}/logs/{number}"
         said = airflow.get(log, map_index=task["map_index"])["content"]
         yield from (f"    {entry.get('event')}"[:300] for entry in said[-LAST_LINES:])

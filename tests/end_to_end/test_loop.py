@@ -114,8 +114,10 @@ def _asked(installation: Installation, run: str, version: str, answer: str) -> s
     dag, airflow = "fraud.deploy_model", installation.airflow
     conf = {"version": version, "reason": "an experiment", "require_approval": True}
     airflow.trigger(dag, run_id=run, conf=conf)
-    # The question is there a moment before the task waits for its answer; no person answers within that.
-    wait_until(lambda: any(task["state"] == "awaiting_input" for task in airflow.tasks(dag, run)), "a question")
+    # Airflow fails a task that has its answer before the scheduler knows that its first process ended, which
+    # takes a moment; no person answers within that.
+    parked = f"task_id=approve, run_id={run},"
+    wait_until(lambda: parked in installation.home.log("scheduler").read_text(), "a question")
     question = f"/dags/{dag}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
     subject = str(airflow.get(question)["subject"])
     answered = airflow.send("PATCH", question, json={"chosen_options": [answer]})
