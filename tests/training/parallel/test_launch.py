@@ -101,10 +101,51 @@ def test_killed_processes_resume_to_the_bits_of_an_uninterrupted_run(
     assert "resumed after epoch" in capfd.readouterr().out
     assert lake.objects.list("checkpoints") == []
 
-    alone = pair.model_copy(update={"training": pair.training.model_copy(update={"parallel": Parallel()})})
+    _require_close_weights(lake, whole, _train(_shared_by(pair, Parallel()), training_set, lake, tmp_path / "alone"))
+
+
+def test_another_number_of_processes_goes_on_where_these_were_ended(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    training_set = make_training_set(lake, pair)
+    ender = _once_checkpointed(lake, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(TemporaryError, match="resumes from the last checkpoint"):
+        _train(pair, training_set, lake, tmp_path / "two")
+    ender.join()
+    capfd.readouterr()
+    three, alone = (_shared_by(pair, parallel) for parallel in (Parallel(strategy="data", processes=3), Parallel()))
+    found = _train(three, training_set, lake, tmp_path / "three")
+    assert "resumed after epoch" in capfd.readouterr().out
     single = _train(alone, training_set, lake, tmp_path / "alone")
-    weights = [load(lake.objects.get(f"{model.uri}/weights.safetensors")) for model in (whole, single)]
+    _require_close_weights(lake, found, single)
+
+
+def _shared_by(pipeline: Pipeline, parallel: Parallel) -> Pipeline:
+    return pipeline.model_copy(update={"training": pipeline.training.model_copy(update={"parallel": parallel})})
+
+
+def _require_close_weights(lake: Lake, found: Model, wanted: Model) -> None:
+    weights = [load(lake.objects.get(f"{model.uri}/weights.safetensors")) for model in (found, wanted)]
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-3) for name in weights[1])
+
+
+def test_processes_that_die_at_every_start_leave_the_run_to_the_next_try(
+    lake: Lake,
+    pair: Pipeline,
+    make_training_set: Callable[..., TrainingSet],
+    tmp_path: Path,
+    stand_in: Callable[..., None],
+) -> None:
+    starts = tmp_path / "starts"
+    stand_in("dies_at_once", STARTS=str(starts))
+    with pytest.raises(TemporaryError, match="found exit code 1 after 3 new starts") as caught:
+        _train(pair, make_training_set(lake, pair), lake, tmp_path / "work")
+    assert caught.value.exit_code == 75
+    assert set(starts.read_text().split()) == {"0", "1", "2", "3"}
 
 
 def test_an_error_that_no_new_start_can_mend_ends_the_run_at_once(
