@@ -62,7 +62,7 @@ class NumericEmbedding(nn.Module):
         bins = (present.unsqueeze(1) - self.lower.unsqueeze(2)).mul_(self.inverse.unsqueeze(2)).clamp_(0, 1)
         weight, bias = self.folded()
         embedded = torch.baddbmm(bias.unsqueeze(2), weight.transpose(1, 2), bins)
-        return torch.cat([embedded.flatten(0, 1), absent[self.flagged].float()])
+        return torch.cat([embedded.flatten(0, 1), absent[self.flagged].to(embedded.dtype)])
 
 
 class TabularNetwork(nn.Module):
@@ -93,20 +93,21 @@ class TabularNetwork(nn.Module):
     def forward(self, values: Tensor, indices: Tensor, kept: Tensor | None = None) -> Tensor:
         """Logits [B] from numbers [B, F] and indices [B, E]; `kept` [B, H] says which units dropout keeps."""
         x = joined(self.numbers, self.categories, values, indices)
-        masks = self._masks(kept) if kept is not None else ()
+        widths = [layer.out_features for layer in self._linear()]
+        units = torch.split(kept, widths, 1) if kept is not None else ()
         for number, layer in enumerate(self.layers):
             x = torch.relu(layer(x))
-            if masks:
-                x = x * masks[number]
+            if units:
+                x = dropped(x, units[number], self.dropout)
         return self.output(x).squeeze(1)  # type: ignore[no-any-return]
-
-    def _masks(self, kept: Tensor) -> Sequence[Tensor]:
-        """By layer: what its units are multiplied with, 0 or so much that the sum stays the same on average."""
-        widths = [layer.out_features for layer in self._linear()]
-        return torch.split(kept.to(self.output.weight.dtype).mul_(1 / (1 - self.dropout)), widths, 1)
 
     def _linear(self) -> Iterator[nn.Linear]:
         return (layer for layer in self.layers if isinstance(layer, nn.Linear))
+
+
+def dropped(x: Tensor, kept: Tensor, share: float) -> Tensor:
+    """`x` without the units whose `kept` is 0; the others are raised so that their sum stays the same on average."""
+    return x * kept.to(x.dtype).mul_(1 / (1 - share))
 
 
 def joined(numbers: NumericEmbedding, tables: Iterable[Tensor], values: Tensor, indices: Tensor) -> Tensor:
@@ -114,8 +115,9 @@ def joined(numbers: NumericEmbedding, tables: Iterable[Tensor], values: Tensor, 
 
     Most products have only D columns or rows: along B they take a third of the time.
     """
-    embedded = (_looked_up(table, indices[:, column]) for column, table in enumerate(tables))
-    return torch.cat([numbers(values), *embedded]).T
+    encoded = numbers(values)
+    embedded = (_looked_up(table, indices[:, column]).to(encoded.dtype) for column, table in enumerate(tables))
+    return torch.cat([encoded, *embedded]).T
 
 
 def _looked_up(table: Tensor, levels: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from evergreen.pipeline import Training
 from evergreen.training.batch import Batch
 from evergreen.training.devices import lower_precision
 from evergreen.training.micro_batch import MICRO_BATCHES_A_STAGE, rows_at_once
-from evergreen.training.network import TabularNetwork, joined
+from evergreen.training.network import TabularNetwork, dropped, joined
 from evergreen.training.parallel.gathering import collected
 from evergreen.training.rows import WHOLE
 from evergreen.training.team import Team
@@ -48,8 +48,8 @@ class Stage(nn.Module):
         with lower_precision(x.device, self.precision):
             if indices is not None:
                 x = joined(self.numbers, self.categories, x, indices).contiguous()
-            for layer, mask in zip(self.layers.values(), torch.split(kept, self.widths, 1), strict=True):
-                x = torch.relu(layer(x)) * mask / (1 - self.dropout)
+            for layer, units in zip(self.layers.values(), torch.split(kept, self.widths, 1), strict=True):
+                x = dropped(torch.relu(layer(x)), units, self.dropout)
             return self.output(x).squeeze(1).float() if self.last else x
 
 
