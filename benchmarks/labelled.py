@@ -26,7 +26,7 @@ from evergreen.samples.simulator import clean_requests, simulate_day
 
 FRAUD_SPEC = Path(__file__).resolve().parents[1] / "include" / "pipelines" / "fraud.yaml"
 FIRST_DAY = date(2026, 9, 1)
-DAYS = {"before": 7, "train": 21, "validation": 2, "later": 8}
+DAYS = {"before": 7, "train": 21, "validation": 2, "later": 16}
 """Days of the fraud sample; features look back on those before."""
 ROWS = {"train": 200_000, "validation": 30_000, "later": 100_000}
 """Of the other sources."""

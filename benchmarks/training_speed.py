@@ -38,6 +38,7 @@ SHAPES = {
     "default": Training(),
     "wide": Training(batch_rows=1024, hidden=(256, 256, 256), dropout=0.35),
     "large": Training(batch_rows=1024, hidden=(512, 512, 512), dropout=0.35),
+    "huge": Training(batch_rows=1024, hidden=(1024, 1024, 1024), dropout=0.35),
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 GOALS = {"f32": 0.8, "bf16": 0.7}
