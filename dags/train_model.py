@@ -22,7 +22,7 @@ for pipeline in pipelines():
         dag_id=f"{pipeline.pipeline}.train_model",
         schedule=NIGHTLY,
         catchup=False,
-        max_active_runs=1,
+        max_active_runs=2,  # a night that waits for its day holds back no other run; pods are limited by their pool
         dagrun_timeout=timedelta(days=7),  # the last resort: every task has a limit, pods that of their profile
         default_args=DEFAULT_ARGS | {"owner": pipeline.owner},
         tags=["evergreen", pipeline.pipeline],
@@ -33,7 +33,11 @@ for pipeline in pipelines():
             ),
             "seed": Param(None, type=["null", "integer"], minimum=0, title="Seed", description="Empty: the spec's."),
             "profile": Param(
-                None, enum=[None, *profile_names()], title="Resource profile", description="Empty: the spec's."
+                None,
+                enum=[None, *profile_names()],
+                values_display={"null": "the spec's"},
+                title="Resource profile",
+                description="What the pods get.",
             ),
             "fresh": Param(
                 False, type="boolean", title="Train again", description="Even if no input, spec or code changed."
