@@ -8,19 +8,27 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import anyio
+import httpx
 import numpy as np
 import onnx
 import polars as pl
 import pytest
 from onnx import numpy_helper
 
-from evergreen.artifacts import Artifact, Configuration, Model, Receipt, TrainingSet, Trial
+from evergreen.artifacts import Artifact, Configuration, Deployment, Model, Receipt, TrainingSet, Trial
 from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.gate import decide
+from evergreen.lake.deployments import publish_deployment
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import require_receipt, write_receipt
 from evergreen.pipeline import Pipeline
+from evergreen.serving.app import create_app
+from evergreen.serving.config import ServingConfig
+from evergreen.serving.service import Service
+from evergreen.standalone.screen import example_row
 from evergreen.training.scorer import Scorer
 
 INCLUDE = Path(__file__).resolve().parents[2] / "include"
@@ -83,7 +91,12 @@ def _prove(lake: Lake, task: str, artifact: Artifact) -> str:
 
 
 def test_model_of_keras_passes_the_same_gate_and_serves(
-    keras_python: str, lake: Lake, tiny: Pipeline, training_set: TrainingSet, make_rows: Callable[..., pl.DataFrame]
+    keras_python: str,
+    lake: Lake,
+    tiny: Pipeline,
+    training_set: TrainingSet,
+    make_rows: Callable[..., pl.DataFrame],
+    tmp_path: Path,
 ) -> None:
     done = _train(keras_python, lake, training_set, "one")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,6 +110,40 @@ def test_model_of_keras_passes_the_same_gate_and_serves(
     scores = Scorer.load(lake, model.uri, model.digest).score(rows)
     assert scores.shape == (50,)
     assert np.isfinite(scores).all()
+    risky, usual = (_asked(lake, tiny, model, tmp_path / merchant, merchant) for merchant in ("m3", "m4"))
+    assert (risky["version"], usual["version"]) == (model.version, model.version)
+    assert 1 > risky["predictions"][0]["score"] > usual["predictions"][0]["score"] > 0
+
+
+def _asked(lake: Lake, pipeline: Pipeline, model: Model, journal: Path, merchant: str) -> dict[str, Any]:
+    """What the service answers a payment at `merchant` with, when `model` is deployed."""
+    at = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    deployment = Deployment(
+        pipeline="fraud",
+        sequence=1,
+        at=at,
+        from_version=None,
+        to_version=model.version,
+        model_uri=model.uri,
+        model_digest=model.digest,
+        actor="tester",
+        reason="a test",
+    )
+    publish_deployment(lake, deployment)
+    row = example_row(pipeline) | {"merchant_id": merchant, "event_time": at.isoformat()}
+    answer = anyio.run(_predicted, Service(pipeline, lake, journal, ServingConfig()), row)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def _predicted(service: Service, row: dict[str, object]) -> httpx.Response:
+    app = create_app({"fraud": service}, ServingConfig(), token=None)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        with anyio.fail_after(20):
+            while (await client.get("/readyz")).status_code != 200:
+                await anyio.sleep(0.02)
+        return await client.post("/v1/fraud/predict", json={"rows": [row]})
 
 
 def test_what_training_never_saw_meets_no_weight_that_was_never_trained(
