@@ -77,17 +77,21 @@ class Judged:
 
     @property
     def best_peer(self) -> str:
-        """The peer with the higher mean."""
-        return max(PEERS, key=lambda peer: _mean(self.precision[peer]).value)
+        """The peer with the higher mean over the seeds."""
+        return self._better_peer(slice(None))
+
+    def _better_peer(self, chosen: slice) -> str:
+        return max(PEERS, key=lambda peer: _mean(self.precision[peer][chosen]).value)
 
     def level(self, approach: str) -> dict[str, float]:
         """Average precision in the mean of all seeds."""
         return _interval(_mean(self.precision[approach]))
 
     def difference(self, approach: str, seed: int | None = None) -> dict[str, float]:
-        """Average precision of `approach` less the best peer's, of one seed or in the mean of all."""
+        """Average precision of `approach` less that of the better peer there, of one seed or in the mean of all."""
         chosen = slice(None) if seed is None else slice(self.seeds.index(seed), self.seeds.index(seed) + 1)
-        return _interval(_mean(self.precision[approach][chosen]) - _mean(self.precision[self.best_peer][chosen]))
+        peer = self._better_peer(chosen)
+        return _interval(_mean(self.precision[approach][chosen]) - _mean(self.precision[peer][chosen]))
 
     def summary(self) -> dict[str, dict[str, float | None]]:
         """What `--json` prints: ours, the peers, the oracle, and the difference of ours and the better peer."""

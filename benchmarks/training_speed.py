@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from evergreen.pipeline import Training
 from evergreen.training.batch import Batch
 from evergreen.training.dataset import Examples
+from evergreen.training.devices import multiplies_in
 from evergreen.training.encoders import Encoders, fit_encoders
 from evergreen.training.network import TabularNetwork
 from evergreen.training.rows import WHOLE, Rows
@@ -42,7 +42,6 @@ SHAPES = {
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 GOALS = {"f32": 0.8, "bf16": 0.7}
-NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ def print_speed(dtypes: tuple[str, ...], *, as_json: bool) -> None:
     """A line for each shape and type, or one JSON object."""
     torch.set_num_threads(1)
     rows, encoders = _rows()
-    native = [dtype for dtype in dtypes if _native(dtype)]
+    native = [dtype for dtype in dtypes if multiplies_in(DTYPES[dtype], torch.device("cpu"))]
     speeds = [_measure(shape, dtype, rows, encoders) for shape in SHAPES for dtype in native]
     left_out = {dtype: "this processor does not multiply in it" for dtype in dtypes if dtype not in native}
     if as_json:
@@ -209,12 +208,3 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
-
-
-def _native(dtype: str) -> bool:
-    """Whether the processor multiplies in `dtype` itself."""
-    if dtype == "f32":
-        return True
-    facts = Path("/proc/cpuinfo")
-    flags = facts.read_text().split() if facts.exists() else []
-    return any(flag in flags for flag in NATIVE_BF16)

@@ -22,7 +22,7 @@ for pipeline in pipelines():
         dag_id=f"{pipeline.pipeline}.train_model",
         schedule=NIGHTLY,
         catchup=False,
-        max_active_runs=2,  # a night that waits for its day holds back no other run; pods are limited by their pool
+        max_active_runs=1,  # each is judged against what the one before brought to serve
         dagrun_timeout=timedelta(days=7),  # the last resort: every task has a limit, pods that of their profile
         default_args=DEFAULT_ARGS | {"owner": pipeline.owner},
         tags=["evergreen", pipeline.pipeline],

@@ -60,6 +60,8 @@ class Step:
     """Whether the run is one, whose model never moves production."""
     halvings: int
     """How often memory ran out before."""
+    afresh: bool
+    """Whether this is the first try of a run that was told to work again: nothing is left of it to go on from."""
 
     def take(self, kind: type[A], name: str | None = None) -> A:
         """The upstream artifact called `name`; ConfigurationError when no input holds it."""
@@ -140,6 +142,7 @@ def train(seed: str, run_type: str, micro_batch_rows: int | None, halvings: int,
                 work=Path(folder),
                 micro_batch_rows=micro_batch_rows,
                 halvings=halvings,
+                afresh=step.afresh,
                 expected_device=step.settings.expected_device,
                 rendezvous=step.settings.rendezvous,
             )
@@ -173,6 +176,7 @@ def try_configuration(configuration: str, epochs: int, halvings: int, **options:
                     step.lake,
                     work=Path(folder),
                     halvings=halvings,
+                    afresh=step.afresh,
                     expected_device=step.settings.expected_device,
                 ),
             )
@@ -270,6 +274,7 @@ def run_step(
                 environment=environment(*libraries),
                 backfill=backfill,
                 halvings=halvings,
+                afresh=fresh and attempt == 1,
             )
             path = _do(step, work, inputs, decided_by or {}, fresh=fresh)
             if path is not None and clear is not None:

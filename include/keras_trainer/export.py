@@ -61,9 +61,7 @@ def _encoders(encoders: Encoders, signature: Signature, opset: int, ir_version: 
         numbers.append(looked_up(t.column, "number", **table))
     indices = []
     for v in encoders.vocabularies:
-        positions = list(range(1, len(v.levels) + 1))
-        table = {"keys_strings": list(v.levels), "values_int64s": positions, "default_int64": 0}
-        indices.append(looked_up(v.column, "index", **table))
+        indices.append(looked_up(v.column, "index", **v.index_table))
     if numbers:
         nodes.append(helper.make_node("Concat", numbers, ["numbers"], axis=1))
     if indices:

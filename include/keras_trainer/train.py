@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from keras_trainer.export import export_graph, score_graph
 from keras_trainer.network import build_network, with_probability
 
 logger = logging.getLogger(__name__)
+Curve = list[dict[str, float]]
+"""Epoch, loss and average precision on the validation part, of each epoch."""
 TOLERANCE = 1e-5
 """Largest difference of probability between the graph and the network."""
 
@@ -55,11 +58,24 @@ class DenseAdamW(keras.optimizers.AdamW):
 
 
 class Progress(keras.callbacks.Callback):
-    """Logs how far the training is after each epoch."""
+    """Logs how far the training is after each epoch, and keeps what each came to."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.curve: Curve = []
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        said = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        logger.info("epoch %d of %d: %s", epoch + 1, self.params["epochs"], said)
+        told, done, last = logs or {}, epoch + 1, self.params["epochs"]
+        self.curve.append({"epoch": done, "loss": told["loss"], "average_precision": told["val_ap"]})
+        seconds = (time.monotonic() - self.began) / done
+        said = f"loss {told['loss']:.4f}, validation AP {told['val_ap']:.4f}"
+        logger.info(
+            "epoch %d of %d: %s, %d rows/s, ETA %d s", done, last, said, self.rows / seconds, (last - done) * seconds
+        )
 
 
 def train(
@@ -99,9 +115,9 @@ def train(
 def _make(folder: Path, spec: Training, signature: Signature, data: Data) -> None:
     """Every file of the model that `data` teaches."""
     _repeatable(spec.seed, spec.threads)
-    network = _fitted(spec, data)
+    network, curve = _fitted(spec, data)
     calibration = fit_calibration(_predict(network, data.validation), data.validation.labels)
-    _write(folder, spec, signature, data, with_probability(network, calibration.slope, calibration.intercept))
+    _write(folder, spec, signature, data, with_probability(network, calibration.slope, calibration.intercept), curve)
 
 
 def _repeatable(seed: int, threads: int) -> None:
@@ -120,7 +136,8 @@ def _read(lake: Lake, training_set: TrainingSet, signature: Signature, work: Pat
     return Data(encoders=encoders, train=train_part, validation=encoders.encode(validation), validation_rows=validation)
 
 
-def _fitted(spec: Training, data: Data) -> keras.Model:
+def _fitted(spec: Training, data: Data) -> tuple[keras.Model, Curve]:
+    """The network with the weights of its best epoch, and what every epoch came to."""
     labels = data.train.labels
     levels = tuple(len(v.levels) for v in data.encoders.vocabularies)
     network = build_network(
@@ -142,16 +159,17 @@ def _fitted(spec: Training, data: Data) -> keras.Model:
         metrics=[keras.metrics.AUC(curve="PR", from_logits=True, name="ap")],
     )
     stop = keras.callbacks.EarlyStopping("val_ap", mode="max", patience=spec.patience, restore_best_weights=True)
+    progress = Progress(labels.size)
     network.fit(
         _inputs(data.train),
         labels,
         validation_data=(_inputs(data.validation), data.validation.labels),
         batch_size=-(-spec.batch_rows // steps),
         epochs=spec.max_epochs,
-        callbacks=[stop, Progress()],
+        callbacks=[stop, progress],
         verbose=0,
     )
-    return network
+    return network, progress.curve
 
 
 def _inputs(encoded: Encoded) -> list[npt.NDArray[np.generic]]:
@@ -164,7 +182,7 @@ def _predict(network: keras.Model, encoded: Encoded) -> npt.NDArray[np.float64]:
     return network.predict(_inputs(encoded), batch_size=65536, verbose=0).reshape(-1).astype(np.float64)
 
 
-def _write(folder: Path, spec: Training, signature: Signature, data: Data, network: keras.Model) -> None:
+def _write(folder: Path, spec: Training, signature: Signature, data: Data, network: keras.Model, curve: Curve) -> None:
     """Every file of the model; the graph must score the validation part as the calibrated `network` does."""
     scores, labels = _predict(network, data.validation), data.validation.labels
     graph = export_graph(network, data.encoders, signature, folder.parent)
@@ -179,6 +197,8 @@ def _write(folder: Path, spec: Training, signature: Signature, data: Data, netwo
         "brier": brier(labels, scores),
         "rows": labels.size,
         "positives": int(labels.sum()),
+        "best_epoch": max(curve, key=lambda done: done["average_precision"])["epoch"],
+        "curve": curve,
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     logger.info("validation AP %.4f", metrics["average_precision"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import polars as pl
 import pytest
 
 from evergreen.artifacts import Model, Receipt, TrainingSet
-from evergreen.errors import ConfigurationError, IntegrityError, NotFound
+from evergreen.errors import ConfigurationError, IntegrityError, LakeUnavailable, NotFound, OutOfMemory
 from evergreen.features.build import refresh_features
 from evergreen.features.training_set import build_training_set
 from evergreen.lake.lake import Lake
@@ -26,6 +27,8 @@ from evergreen.replay.comparison import Comparison
 from evergreen.replay.replay import first_difference, replay
 from evergreen.replay.trail import find_trail
 from evergreen.settings import Settings
+from evergreen.training.state import EpochResult
+from evergreen.training.train import train
 from shop import FIRST, orders
 
 INCLUDE = Path(__file__).resolve().parents[2] / "include"
@@ -182,13 +185,19 @@ def test_other_code_libraries_and_hardware_are_named_where_the_model_differs(
         "environment": receipt.environment | {"torch": "2.0.0"},
         "code_digest": "0" * 64,
         "hardware": "an abacus",
+        "device": "xla",
         "result": {"Model": model.model_dump(mode="json")},
     }
     lake.objects.put(path, receipt.model_copy(update=older).to_json().encode())
     comparisons = _replayed(lake, model, tmp_path)
     assert {c.thing for c in comparisons if c.identical} >= {"training set/train", "model/signature.json"}
     weights = next(c for c in comparisons if c.thing == "model/weights.safetensors")
-    for said in ("environment (torch 2.0.0 then", "sources 000000000000 then", "hardware (an abacus then"):
+    for said in (
+        "environment (torch 2.0.0 then",
+        "sources 000000000000 then",
+        "hardware (an abacus then",
+        "device (xla",
+    ):
         assert said in weights.why
     done = _command(lake, model, tmp_path)
     assert done.returncode == 1
@@ -202,6 +211,37 @@ def test_training_that_ran_out_of_memory_is_made_again_as_it_went_on(
     model = _train(quick, lake, "--halvings", "2")
     assert json.loads(lake.objects.get(f"{model.uri}/config.json"))["training"]["micro_batch_rows"] == 16
     assert first_difference(_replayed(lake, model, tmp_path)) is None
+
+
+def test_steps_taken_otherwise_on_the_way_are_named(lake: Lake, quick: Pipeline, history: None, tmp_path: Path) -> None:
+    """Memory runs out after the first epoch of two: the try after it goes on with fewer rows at once."""
+
+    def run_out(_: EpochResult) -> None:
+        raise OutOfMemory("Memory", found="none", wanted="some", remedy="halve", details="")
+
+    with pytest.raises(OutOfMemory):
+        train(quick, build_training_set(quick, AS_OF, lake), lake, work=tmp_path, on_progress=run_out)
+    model = _train(quick, lake, "--halvings", "2")
+    different = first_difference(_replayed(lake, model, tmp_path))
+    assert different is not None
+    steps = re.fullmatch(
+        r"steps \(from 0 by 1 x 64 rows at once, from (\d+) by 1 x 16 rows at once then, "
+        r"from 0 by 1 x 16 rows at once now\)",
+        different.why,
+    )
+    assert steps is not None, different.why
+    assert int(steps[1]) > 0
+
+
+def test_lake_that_does_not_answer_is_no_difference(
+    lake: Lake, trained: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object, **__: object) -> TrainingSet:
+        raise LakeUnavailable("Lake", found="no answer", wanted="one", remedy="Try again.")
+
+    monkeypatch.setattr("evergreen.replay.replay.build_training_set", unavailable)
+    with pytest.raises(LakeUnavailable):
+        _replayed(lake, trained, tmp_path)
 
 
 def test_receipt_without_halvings_had_none(quick: Pipeline, history: None, lake: Lake) -> None:

@@ -46,8 +46,14 @@ def test_the_image_has_torch_compile_nothing_at_first_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "threads", "warned"),
-    [("max 100000", 64, False), ("200000 100000", 2, False), ("150000 100000", 2, True), (None, 64, False)],
+    ("limit", "threads", "processes", "warned"),
+    [
+        ("max 100000", 64, 1, ""),
+        (None, 64, 1, ""),
+        ("200000 100000", 2, 1, ""),
+        ("200000 100000", 2, 2, "2.0 CPUs, and training.threads is 2 in each of 2 processes"),
+        ("150000 100000", 2, 1, "1.5 CPUs, and training.threads is 2 in each of 1 processes"),
+    ],
 )
 def test_more_threads_than_the_container_may_use_are_warned_of(
     tmp_path: Path,
@@ -55,15 +61,37 @@ def test_more_threads_than_the_container_may_use_are_warned_of(
     caplog: pytest.LogCaptureFixture,
     limit: str | None,
     threads: int,
-    warned: bool,
+    processes: int,
+    warned: str,
 ) -> None:
     if limit:
         (tmp_path / "cpu.max").write_text(f"{limit}\n")
     monkeypatch.setattr(devices, "CPU_QUOTA", tmp_path / "cpu.max")
-    devices.warn_of_few_cpus(threads)
-    assert [r.getMessage().split(":")[0] for r in caplog.records] == (
-        ["This container may use 1.5 CPUs, and training.threads is 2"] if warned else []
-    )
+    devices.warn_of_few_cpus(threads, processes=processes)
+    said = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert said == ([f"This container may use {warned}"] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "warned"),
+    [
+        ("fma avx2", torch.bfloat16, True),
+        ("fma avx2", torch.float32, False),
+        ("avx512f avx512_bf16", torch.bfloat16, False),
+    ],
+)
+def test_bfloat16_that_the_processor_does_not_multiply_in_is_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    flags: str,
+    precision: torch.dtype,
+    warned: bool,
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t: {flags}\n")
+    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "cpuinfo")
+    devices.warn_of_slow_products(torch.device("cpu"), precision)
+    assert ("does not multiply in bfloat16 itself" in caplog.text) is warned
 
 
 def test_other_errors_pass_through() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from onnx import numpy_helper
 from evergreen.artifacts import Artifact, Configuration, Deployment, Model, Receipt, TrainingSet, Trial
 from evergreen.evaluation.evaluate import evaluate
 from evergreen.evaluation.gate import decide
+from evergreen.evaluation.learning import read_learning
 from evergreen.lake.deployments import publish_deployment
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import require_receipt, write_receipt
@@ -100,9 +102,12 @@ def test_model_of_keras_passes_the_same_gate_and_serves(
 ) -> None:
     done = _train(keras_python, lake, training_set, "one")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "epoch 1 of 5" in done.stdout
+    assert re.search(r"epoch 1 of 5: loss [\d.]+, validation AP [\d.]+, \d+ rows/s, ETA \d+ s", done.stdout)
     model = _model(lake, "one")
     assert json.loads(lake.objects.get(f"{model.uri}/config.json"))["device"] == "cpu"
+    learned = read_learning(lake, model, None)
+    assert [point.epoch for point in learned.curve] == [1, 2, 3, 4, 5]
+    assert learned.best_epoch == max(learned.curve, key=lambda point: point.average_precision).epoch
     evaluation = evaluate(tiny, model, training_set, lake)
     gate = tiny.gate.model_copy(update={"minimum": {"roc_auc": 0.6}, "min_positives": 5})
     assert decide(tiny.model_copy(update={"gate": gate}), evaluation).approved
@@ -130,7 +135,7 @@ def _asked(lake: Lake, pipeline: Pipeline, model: Model, journal: Path, merchant
         reason="a test",
     )
     publish_deployment(lake, deployment)
-    row = example_row(pipeline) | {"merchant_id": merchant, "event_time": at.isoformat()}
+    row = example_row(pipeline) | {"merchant_id": merchant, "card_id": merchant, "event_time": at.isoformat()}
     answer = anyio.run(_predicted, Service(pipeline, lake, journal, ServingConfig()), row)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())

@@ -61,6 +61,21 @@ def test_a_step_that_could_not_prove_its_model_makes_it_again_without_training(
     assert _model(lake, "two") == _model(lake, "one", attempt=2)
 
 
+def test_a_run_told_to_work_again_goes_on_from_itself_alone(lake: Lake, step: Step, tmp_path: Path) -> None:
+    again, ways = ("train", "--fresh", "True"), [tmp_path / "lake" / "receipts" / "fraud" / name for name in "ab"]
+    for way in ways:
+        way.write_text("")  # a file where the step wants a folder: it trains, and cannot prove it
+    assert "epoch 5/5" in step("a").stdout
+    first = step("b", *again)
+    assert "epoch 1/5" in first.stdout
+    assert "resumed" not in first.stdout
+    for way in ways:
+        way.unlink()
+    second = step("b", *again, attempt=2)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "resumed after epoch 5" in second.stdout
+
+
 def test_a_reused_result_leaves_no_checkpoint_either(lake: Lake, step: Step) -> None:
     """The step ended after it had remembered its result, and before it had cleared."""
     assert step("one").returncode == 0

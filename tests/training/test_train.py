@@ -265,7 +265,10 @@ def test_odd_columns_and_few_rows_still_make_a_sound_model(
     scores = Scorer.load(lake, model.uri, model.digest).score(usual)
     assert np.isfinite(scores).all()
     assert ((scores > 0) & (scores < 1)).all()
-    assert "hour, foreign" in caplog.text
+    assert "hour, foreign, channel" in caplog.text
+    channels = [usual.with_columns(channel=pl.lit(c, pl.String)) for c in (None, "online", "never seen")]
+    alike = [Scorer.load(lake, model.uri, model.digest).score(rows).tolist() for rows in channels]
+    assert alike[0] == alike[1] == alike[2]
 
 
 def test_a_learning_rate_that_explodes_is_named(

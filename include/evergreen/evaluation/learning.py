@@ -9,11 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evergreen.artifacts import Model, Receipt
 from evergreen.lake.lake import Lake
-from evergreen.training.model_files import read_manifest, read_model_file
+from evergreen.training.model_files import METRICS, read_manifest, read_model_file
 
 logger = logging.getLogger(__name__)
-
-METRICS = "metrics.json"
 
 
 class Point(BaseModel):

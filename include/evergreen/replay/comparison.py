@@ -45,6 +45,8 @@ class Origin:
     environment: Mapping[str, str]
     """Library -> release."""
     hardware: str
+    device: str = "cpu"
+    """Kind of device that trained."""
 
     @classmethod
     def of(cls, receipt: Receipt) -> Origin:
@@ -54,6 +56,7 @@ class Origin:
             code_digest=receipt.code_digest,
             environment=receipt.environment,
             hardware=receipt.hardware,
+            device=receipt.device,
         )
 
     @classmethod
@@ -63,7 +66,7 @@ class Origin:
 
 
 def changes(then: Origin, now: Origin) -> list[str]:
-    """What differs between the two: code, environment, hardware."""
+    """What differs between the two: code, environment, hardware, device."""
     changed = []
     if then.code_digest != now.code_digest:
         sources = f"sources {then.code_digest[:12]} then, {now.code_digest[:12]} now"
@@ -77,4 +80,6 @@ def changes(then: Origin, now: Origin) -> list[str]:
         changed.append(f"environment ({'; '.join(libraries)})")
     if then.hardware != now.hardware:
         changed.append(f"hardware ({then.hardware} then, {now.hardware} now)")
+    if then.device != now.device:
+        changed.append(f"device ({then.device} then, {now.device} now)")
     return changed

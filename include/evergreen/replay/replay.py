@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from evergreen.artifacts import Model, Receipt
-from evergreen.errors import EvergreenError, TemporaryError
+from evergreen.errors import ConfigurationError, DataError, TemporaryError
 from evergreen.features.training_set import build_training_set
 from evergreen.lake.lake import Lake
 from evergreen.lake.receipts import require_receipt
@@ -19,11 +20,12 @@ from evergreen.replay.comparison import Comparison, Origin, changes, compare
 from evergreen.replay.trail import Trail
 from evergreen.replay.training_command import training_command
 from evergreen.settings import Settings
-from evergreen.training.model_files import read_manifest
+from evergreen.training.model_files import METRICS, read_manifest, read_model_file
+from evergreen.training.stretch import Stretch
 
 LEARNED_FROM = ("train", "validation")
 """Parts of the training set that decide the weights."""
-NOT_REPEATABLE = "neither data, code, environment nor hardware changed: the step itself does not repeat"
+NOT_REPEATABLE = "neither data, code, environment, hardware nor steps changed: the step itself does not repeat"
 
 
 def replay(trail: Trail, lake: Lake, settings: Settings) -> list[Comparison]:
@@ -52,7 +54,7 @@ def _data(trail: Trail, lake: Lake) -> list[Comparison]:
         with TemporaryDirectory(prefix="evergreen-replay-") as scratch:
             apart = Lake(Path(scratch).as_uri())
             again = build_training_set(trail.pipeline, as_of_day, lake, window_days=window_days, features=apart)
-    except EvergreenError as error:
+    except (DataError, ConfigurationError) as error:  # what passes by itself is no difference
         return [Comparison(thing="training set", recorded=trail.training_set.digest, found=str(error), why="data")]
     changed = changes(Origin.of(trail.frozen), Origin.here())
     why = " or ".join(["data (history as of that day reads otherwise now)", *changed])
@@ -69,8 +71,21 @@ def _model(trail: Trail, command: list[str], lake: Lake, settings: Settings) -> 
     recorded = read_manifest(lake, trail.model.uri, trail.model.digest)
     trained = _train(trail, command, lake, settings)
     again = Model.model_validate(trained.result["Model"])
-    why = " and ".join(changes(Origin.of(trail.trained), Origin.of(trained))) or NOT_REPEATABLE
-    return compare("model", recorded, read_manifest(lake, again.uri, again.digest), why)
+    found = read_manifest(lake, again.uri, again.digest)
+    changed = changes(Origin.of(trail.trained), Origin.of(trained))
+    then, now = _steps(lake, trail.model, recorded), _steps(lake, again, found)
+    if then != now:
+        changed.append(f"steps ({then} then, {now} now)")
+    return compare("model", recorded, found, " and ".join(changed) or NOT_REPEATABLE)
+
+
+def _steps(lake: Lake, model: Model, manifest: Mapping[str, str]) -> str:
+    """How the steps of the model's networks were taken, which decides the order of sums; empty where it is not told."""
+    if METRICS not in manifest:
+        return ""
+    members = json.loads(read_model_file(lake, model.uri, METRICS, manifest)).get("members", [])
+    stretches = [Stretch(**stretch) for member in members for stretch in member.get("stretches", [])]
+    return ", ".join(f"from {s.first_step} by {s.processes} x {s.rows_at_once} rows at once" for s in stretches)
 
 
 def _train(trail: Trail, command: list[str], lake: Lake, settings: Settings) -> Receipt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,10 @@ FOLDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """Levels of one column, in index order from 1; index 0 is every level not seen in training."""
+    """Levels of one column, in index order from 1; index 0 is every level not seen in training.
+
+    A column of one level says nothing, and so must a level not seen there: it counts as that one.
+    """
 
     column: str
     levels: tuple[str, ...]
@@ -26,7 +30,24 @@ class Vocabulary:
 
     def encode(self, values: pl.Series) -> npt.NDArray[np.int64]:
         """int64 [B]: index of each value."""
-        return codes(values, self.levels) + 1
+        known = codes(values, self.levels) + 1
+        return np.where(known, known, self.unseen)
+
+    @property
+    def unseen(self) -> int:
+        """Index of a level not seen in training."""
+        return 1 if self.constant else 0
+
+    @property
+    def index_table(self) -> dict[str, Any]:
+        """`encode` as the attributes of ONNX's LabelEncoder."""
+        positions = list(range(1, len(self.levels) + 1))
+        return {"keys_strings": list(self.levels), "values_int64s": positions, "default_int64": self.unseen}
+
+    @property
+    def constant(self) -> bool:
+        """Whether training saw one level alone."""
+        return len(self.levels) == 1
 
     @property
     def risks(self) -> npt.NDArray[np.float32]:

@@ -24,6 +24,11 @@ def clear_checkpoints(lake: Lake, model: Model) -> None:
     without training.
     """
     recipe = Recipe.model_validate_json(lake.objects.get(f"{model.uri}/config.json"))
+    forget_checkpoints(lake, model.training_set, recipe)
+
+
+def forget_checkpoints(lake: Lake, training_set: str, recipe: Recipe) -> None:
+    """Removes what runs of `recipe` left; `training_set` is the digest of its rows."""
     for network in recipe.members:
-        for path in lake.objects.list(checkpoint_folder(model.training_set, network)):
+        for path in lake.objects.list(checkpoint_folder(training_set, network)):
             lake.objects.delete(path)

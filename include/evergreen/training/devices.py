@@ -28,6 +28,9 @@ PyTorch/XLA 2.9 on a CPU)."""
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's own, by cgroup v2: microseconds of CPU time per microseconds, or `max`."""
+CPU_FACTS = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""Of a processor, x86 or ARM, with products in bfloat16."""
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 """Precision of the spec -> what matrix products run in."""
 
@@ -92,19 +95,40 @@ def _kind_found(expected: str | None) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def warn_of_few_cpus(threads: int) -> None:
-    """Says so where the container may use fewer CPUs than the spec has threads, which then wait for one another.
+def multiplies_in(precision: torch.dtype, device: torch.device) -> bool:
+    """Whether the chip itself multiplies matrices in `precision`."""
+    if precision != torch.bfloat16 or device.type == "xla":
+        return True
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = CPU_FACTS.read_text().split() if CPU_FACTS.exists() else []
+    return any(flag in flags for flag in BFLOAT16_FLAGS)
+
+
+def warn_of_slow_products(device: torch.device, precision: torch.dtype) -> None:
+    """Says so where the spec asks for a precision that the chip has no instructions for."""
+    if not multiplies_in(precision, device):
+        logger.warning(
+            "This pod's %s does not multiply in bfloat16 itself, which then costs time and gains none: leave "
+            "training.precision out, or choose a profile with a newer one",
+            "NVIDIA device" if device.type == "cuda" else "processor",
+        )
+
+
+def warn_of_few_cpus(threads: int, *, processes: int = 1) -> None:
+    """Says so where the container may use fewer CPUs than its processes have threads, which then wait for one another.
 
     The spec's number stands all the same: it decides how sums are split, and with that the model's bits.
     """
     quota, _, period = CPU_QUOTA.read_text().partition(" ") if CPU_QUOTA.exists() else ("max", "", "")
-    if quota == "max" or int(quota) >= threads * int(period):
+    if quota == "max" or int(quota) >= threads * processes * int(period):
         return
     logger.warning(
-        "This container may use %.1f CPUs, and training.threads is %d: set it to what the container has, or raise "
-        "limits.cpu of its resource profile",
+        "This container may use %.1f CPUs, and training.threads is %d in each of %d processes: lower it to what the "
+        "container has, or raise limits.cpu of its resource profile",
         int(quota) / int(period),
         threads,
+        processes,
     )
 
 

@@ -81,7 +81,8 @@ def fit_encoders(train: Examples) -> tuple[Encoders, Encoded]:
 
 
 def warn_of_constants(encoders: Encoders, names: tuple[str, ...]) -> None:
-    """Log the numeric features that never vary: they cost time and teach nothing."""
+    """Log the features that never vary, of which `names` are the numeric ones: they cost time and teach nothing."""
     constant = [names[i] for i in encoders.numeric.constant if i < len(names)]
+    constant += [vocabulary.column for vocabulary in encoders.vocabularies if vocabulary.constant]
     if constant:
-        logger.warning("numeric features without two different values in the train part: %s", ", ".join(constant))
+        logger.warning("features without two different values in the train part: %s", ", ".join(constant))

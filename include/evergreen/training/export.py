@@ -134,7 +134,8 @@ class _Inputs:
         """[B, F] numbers and target encodings, NaN where missing."""
         columns = ["numeric"] if self.signature.numeric else []
         for target in self.encoders.targets:
-            columns.append(_looked_up(self.graph, target.column, target.levels, self.signature, floats=target.log_odds))
+            table = {"keys_strings": list(target.levels), "values_floats": list(target.log_odds), "default_float": 0.0}
+            columns.append(_looked_up(self.graph, target.column, self.signature, **table))
         return _joined(self.graph, columns)
 
     @cached_property
@@ -181,7 +182,7 @@ class _Inputs:
     @cached_property
     def levels(self) -> list[str]:
         """int64 [B, 1] of each embedded category: its index."""
-        return [_looked_up(self.graph, v.column, v.levels, self.signature) for v in self.encoders.vocabularies]
+        return [_looked_up(self.graph, v.column, self.signature, **v.index_table) for v in self.encoders.vocabularies]
 
 
 def _network(graph: Graph, network: TabularNetwork, inputs: _Inputs) -> str:
@@ -217,17 +218,9 @@ def _categories(graph: Graph, network: TabularNetwork, inputs: _Inputs) -> list[
     return embedded
 
 
-def _looked_up(
-    graph: Graph, column: str, levels: tuple[str, ...], signature: Signature, *, floats: tuple[float, ...] | None = None
-) -> str:
-    """[B, 1]: the level's float, or its index from 1; 0 for a level not seen in training."""
-    position = graph.indices(signature.categorical.index(column))
-    text = graph.add("Gather", "categorical", position, axis=1)
-    table: dict[str, Any] = {"keys_strings": list(levels)}
-    if floats is None:
-        table |= {"values_int64s": list(range(1, len(levels) + 1)), "default_int64": 0}
-    else:
-        table |= {"values_floats": list(floats), "default_float": 0.0}
+def _looked_up(graph: Graph, column: str, signature: Signature, **table: Any) -> str:
+    """[B, 1]: what `table`, the attributes of a LabelEncoder, has for the column's levels."""
+    text = graph.add("Gather", "categorical", graph.indices(signature.categorical.index(column)), axis=1)
     return graph.add("LabelEncoder", text, domain="ai.onnx.ml", **table)
 
 

@@ -21,6 +21,7 @@ from evergreen.training.recipe import Recipe
 from evergreen.training.report import Member, Metrics, measure
 from evergreen.training.rows import Rows, Source
 from evergreen.training.state import EpochResult
+from evergreen.training.stretch import Stretch
 from evergreen.training.trees import Trees
 
 
@@ -31,6 +32,7 @@ class FittedNetwork:
     network: TabularNetwork
     curve: tuple[EpochResult, ...]
     best_epoch: int
+    stretches: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Fitted:
                 steps=len(m.curve),
                 best=m.best_epoch,
                 curve=m.curve,
+                stretches=m.stretches,
             )
             for m, logits in zip(networks, by_network, strict=True)
         ]

@@ -14,6 +14,7 @@ from evergreen.lake.objects import file_digest, get_verified, require_digest
 
 REQUIRED_FILES = ("model.onnx", "signature.json")
 MANIFEST = "manifest.json"
+METRICS = "metrics.json"
 DEFINITIONS = "definitions.json"
 """Feature -> digest of its definition, as the training set has them."""
 

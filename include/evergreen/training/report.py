@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from evergreen.training.calibration import Calibration, Logits
 from evergreen.training.ranking import average_precision, brier, roc_auc
 from evergreen.training.state import EpochResult
+from evergreen.training.stretch import Stretch
 
 
 class Member(BaseModel):
@@ -30,6 +31,8 @@ class Member(BaseModel):
     """The best epoch, or the number of trees kept."""
     curve: tuple[EpochResult, ...]
     """By epoch; empty for trees."""
+    stretches: tuple[Stretch, ...]
+    """By step; empty for trees."""
 
     @classmethod
     def of(
@@ -42,10 +45,18 @@ class Member(BaseModel):
         steps: int,
         best: int,
         curve: tuple[EpochResult, ...] = (),
+        stretches: tuple[Stretch, ...] = (),
     ) -> Member:
         """The member that gave `logits` [B] for the validation rows."""
-        precision = average_precision(labels, logits)
-        return cls(kind=kind, weight=weight, average_precision=precision, steps=steps, best=best, curve=curve)
+        return cls(
+            kind=kind,
+            weight=weight,
+            average_precision=average_precision(labels, logits),
+            steps=steps,
+            best=best,
+            curve=curve,
+            stretches=stretches,
+        )
 
 
 class Metrics(BaseModel):

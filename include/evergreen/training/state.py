@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evergreen.pipeline import Training
 from evergreen.training.optimizer import AdamW, held_here
+from evergreen.training.stretch import Stretch
 
 AVERAGE_DECAY = 0.998
 """Of the weights' moving average: it spans about three epochs of 20,000 rows a day over three weeks."""
@@ -54,7 +55,14 @@ class TrainingState:
         self.optimizer = AdamW(dict(network.named_parameters()), weight_decay=training.weight_decay)
         self.steps = 0
         self.curve: list[EpochResult] = []
+        self.stretches: list[Stretch] = []
         self.progress = Progress()
+
+    def go_on(self, *, rows_at_once: int, processes: int) -> None:
+        """Note how steps are taken from here on, if that is new: by more memory errors or on other machines."""
+        now = Stretch(first_step=self.steps, rows_at_once=rows_at_once, processes=processes)
+        if not self.stretches or replace(self.stretches[-1], first_step=self.steps) != now:
+            self.stretches.append(now)
 
     @property
     def best_epoch(self) -> int:
@@ -95,13 +103,15 @@ class TrainingState:
 
     def numbers(self) -> dict[str, Any]:
         """Everything else but the epoch under way, as JSON can hold it without loss."""
-        return {"steps": self.steps, "curve": [asdict(result) for result in self.curve]}
+        curve, stretches = ([asdict(each) for each in some] for some in (self.curve, self.stretches))
+        return {"steps": self.steps, "curve": curve, "stretches": stretches}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], progress: Progress) -> None:
         """Become the state that these describe."""
         _copy(tensors, self.tensors())
         self.steps = numbers["steps"]
         self.curve = [EpochResult(**result) for result in numbers["curve"]]
+        self.stretches = [Stretch(**stretch) for stretch in numbers["stretches"]]
         self.progress = progress
 
     def _weights(self) -> dict[str, Tensor]:

@@ -21,8 +21,16 @@ from evergreen.provenance import code_digest
 from evergreen.settings import Rendezvous
 from evergreen.training.card import model_card
 from evergreen.training.checkpoint import Checkpoints, WholeCheckpoints
+from evergreen.training.checkpoint_folder import forget_checkpoints
 from evergreen.training.dataset import Examples
-from evergreen.training.devices import DTYPES, choose_device, memory_errors, repeatable, warn_of_few_cpus
+from evergreen.training.devices import (
+    DTYPES,
+    choose_device,
+    memory_errors,
+    repeatable,
+    warn_of_few_cpus,
+    warn_of_slow_products,
+)
 from evergreen.training.encoders import warn_of_constants
 from evergreen.training.fitted import Fitted, FittedNetwork, write_model
 from evergreen.training.interruption import Interruption, interruptible
@@ -71,6 +79,7 @@ def train(
     work: Path,
     micro_batch_rows: int | None = None,
     halvings: int = 0,
+    afresh: bool = False,
     expected_device: str | None = None,
     rendezvous: Rendezvous | None = None,
     on_progress: Progress | None = None,
@@ -78,11 +87,12 @@ def train(
     """The model that `training_set` teaches, stored in the lake; the same inputs and seed give the same version.
 
     `work` is a folder for files on the way; `halvings` how often memory ran out before, which halves the rows that a
-    process takes at once; `expected_device` the kind of device that must be there; `rendezvous` where other machines
-    that train the same model are met. Raises ConfigurationError when they would each train the whole of it, DataError
-    for data nothing can be learned from, OutOfMemory, and TemporaryError on SIGTERM: the next call resumes from the
-    last checkpoint. Checkpoints stay until `clear_checkpoints`, so that nothing is trained again before the model is
-    proven. A run in several processes tells its progress in the log alone, not by `on_progress`.
+    process takes at once; `afresh` leaves aside what an earlier run left to resume from; `expected_device` is the kind
+    of device that must be there; `rendezvous` where other machines that train the same model are met.
+    Raises ConfigurationError when they would each train the whole of it, DataError for data nothing can be learned
+    from, OutOfMemory, and TemporaryError on SIGTERM: the next call resumes from the last checkpoint. Checkpoints stay
+    until `clear_checkpoints`, so that nothing is trained again before the model is proven. A run in several processes
+    tells its progress in the log alone, not by `on_progress`.
     """
     if pipeline.training.parallel.strategy != "none":
         from evergreen.training.parallel.launch import train_in_processes
@@ -94,6 +104,7 @@ def train(
             seed=seed,
             micro_batch_rows=micro_batch_rows,
             halvings=halvings,
+            afresh=afresh,
             expected_device=expected_device,
             work=work,
         )
@@ -101,6 +112,8 @@ def train(
     _require_alone(rendezvous)
     device = choose_device(expected=expected_device)
     recipe = Recipe.of(pipeline, seed=seed, micro_batch_rows=micro_batch_rows, device=device.type).halved(halvings)
+    if afresh:
+        forget_checkpoints(lake, training_set.digest, recipe)
     with _training(recipe, device, ALONE) as interruption:
         run = Run(
             recipe=recipe,
@@ -146,7 +159,9 @@ def train_together(job: Job, lake: Lake, *, team: Team, device: torch.device) ->
 def _training(recipe: Recipe, device: torch.device, team: Team) -> Iterator[Interruption]:
     """Inside, arithmetic repeats itself, and SIGTERM and lack of memory are our errors."""
     training = recipe.training
-    warn_of_few_cpus(training.threads)
+    warn_of_slow_products(device, DTYPES[training.precision])
+    if team.size == 1:
+        warn_of_few_cpus(training.threads)
     with (
         interruptible() as interruption,
         memory_errors(batch_rows=rows_at_once(training, processes=team.size)),
@@ -232,6 +247,7 @@ def _fit_network(prepared: Prepared, run: Run) -> FittedNetwork:
     state = TrainingState(strategy.network, training, architecture=f"{code_digest()}-{fingerprint(whole)}")
     checkpoints = run.checkpoints(run.recipe)
     checkpoints.resume(state)
+    state.go_on(rows_at_once=rows_at_once(training, processes=run.team.size), processes=run.team.size)
     Fit(
         state=state,
         network=whole if run.team.leads else whole.to("meta"),
@@ -247,7 +263,8 @@ def _fit_network(prepared: Prepared, run: Run) -> FittedNetwork:
     weights = strategy.whole(state.best)
     if run.team.leads:
         whole.load_state_dict(weights, strict=False)
-    return FittedNetwork(network=whole, curve=tuple(state.curve), best_epoch=state.best_epoch)
+    stretches = tuple(stretch for stretch in state.stretches if stretch.first_step < state.steps)
+    return FittedNetwork(network=whole, curve=tuple(state.curve), best_epoch=state.best_epoch, stretches=stretches)
 
 
 def _strategy(network: TabularNetwork, facts: Facts, run: Run) -> Strategy:

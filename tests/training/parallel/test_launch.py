@@ -22,10 +22,11 @@ from evergreen.errors import ConfigurationError, DataError, OutOfMemory, Tempora
 from evergreen.lake.lake import Lake
 from evergreen.pipeline import Parallel, Pipeline
 from evergreen.settings import Rendezvous
-from evergreen.training.checkpoint_folder import clear_checkpoints
+from evergreen.training.checkpoint_folder import checkpoint_folder, clear_checkpoints
 from evergreen.training.parallel import launch
 from evergreen.training.parallel.job import Job
 from evergreen.training.parallel.launch import environment, torchrun
+from evergreen.training.recipe import Recipe
 from evergreen.training.train import train
 from loopback import free_port
 
@@ -140,10 +141,13 @@ def test_processes_that_die_at_every_start_leave_the_run_to_the_next_try(
     tmp_path: Path,
     stand_in: Callable[..., None],
 ) -> None:
-    starts = tmp_path / "starts"
+    starts, training_set = tmp_path / "starts", make_training_set(lake, pair)
     stand_in("dies_at_once", STARTS=str(starts))
+    recipe = Recipe.of(pair, seed=None, micro_batch_rows=None, device="cpu")
+    lake.objects.put(f"{checkpoint_folder(training_set.digest, recipe)}/epoch-000001/manifest.json", b"left over")
     with pytest.raises(TemporaryError, match="found exit code 1 after 3 new starts") as caught:
-        _train(pair, make_training_set(lake, pair), lake, tmp_path / "work")
+        train(pair, training_set, lake, work=tmp_path, afresh=True)
+    assert lake.objects.list("checkpoints") == []
     assert caught.value.exit_code == 75
     assert set(starts.read_text().split()) == {"0", "1", "2", "3"}
 

@@ -44,6 +44,13 @@ def test_gradients_are_those_of_one_process(found: dict[str, dict[str, Any]], st
     assert found[strategy][f"gradient {rows}"] < 1e-6
 
 
+@every_strategy
+def test_gradients_in_bfloat16_are_those_of_one_process_but_for_its_rounding(
+    found: dict[str, dict[str, Any]], strategy: str
+) -> None:
+    assert found[strategy]["bfloat16"] < 2e-2
+
+
 @pytest.mark.parametrize("strategy", ["data", "sharded"])
 def test_gradients_are_the_mean_of_those_of_the_shards(found: dict[str, dict[str, Any]], strategy: str) -> None:
     assert found[strategy]["mean of shards"] < 1e-7

@@ -100,6 +100,7 @@ def examine(name: str, team: Team, work: Path) -> dict[str, object]:
         found = gradients(strategy, mine)
         facts[f"gradient {size}"] = differences(found, wanted) if team.leads else 0.0
     mean_of_shards(name, team, strategy, network, rows, facts)
+    facts["bfloat16"] = in_bfloat16(name, team, network, rows)
     states = []
     for _ in range(2):
         again = choose_strategy(copy.deepcopy(network), training(name), team, CPU)
@@ -144,6 +145,19 @@ def halvings(name: str, team: Team, network: TabularNetwork, rows: Rows) -> dict
             apart.append(differences(found, wanted) if team.leads else 0.0)
         held.append(team.gather(counter.most))
     return {"halved gradients": max(apart), "held at once": held}
+
+
+def in_bfloat16(name: str, team: Team, network: TabularNetwork, rows: Rows) -> float:
+    """How far gradients are from one process's, as a share of the largest."""
+    spec = training(name).model_copy(update={"precision": "bfloat16"})
+    strategy = choose_strategy(copy.deepcopy(network), spec, team, CPU)
+    draws = [torch.Generator().manual_seed(8) for _ in range(2)]
+    whole = Batch.draw(rows.take(slice(0, 200)), network, size=200, share=WHOLE, draws=draws[0])
+    wanted = gradients(Alone(copy.deepcopy(network), precision=torch.bfloat16), whole)
+    piece = rows.take(strategy.share.piece(200))
+    found = gradients(strategy, Batch.draw(piece, network, size=200, share=strategy.share, draws=draws[1]))
+    largest = max(float(tensor.abs().max()) for tensor in wanted.values())
+    return differences(found, wanted) / largest if team.leads else 0.0
 
 
 class Counter:

@@ -30,6 +30,8 @@ class Job(BaseModel):
     micro_batch_rows: int | None
     halvings: int
     """How often memory ran out before."""
+    afresh: bool = False
+    """Whether to leave aside what an earlier run left to resume from."""
     expected_device: str | None
     work: Path
 

@@ -8,13 +8,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+import torch
+
 from evergreen.artifacts import Model
 from evergreen.errors import TemporaryError
+from evergreen.lake.lake import Lake
 from evergreen.settings import Rendezvous
-from evergreen.training.devices import choose_device, num_devices
+from evergreen.training.checkpoint_folder import forget_checkpoints
+from evergreen.training.devices import choose_device, num_devices, warn_of_few_cpus
 from evergreen.training.interruption import interruptible
 from evergreen.training.parallel.choice import num_processes, require_device
 from evergreen.training.parallel.job import Job
+from evergreen.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +40,10 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
     require_device(job.pipeline.training, job.expected_device)
     device = choose_device(expected=job.expected_device)
     processes = num_processes(job.pipeline.training, devices=num_devices(device), device_kind=device.type)
+    warn_of_few_cpus(job.pipeline.training.threads, processes=processes)
     job.forget_results()
+    if job.afresh and (rendezvous is None or rendezvous.index == 0):
+        _forget_checkpoints(job, lake_options, device)
     command = torchrun(processes, rendezvous, job)
     logger.info("starting %d processes: %s", processes, job.pipeline.training.parallel.strategy)
     running = subprocess.Popen(command, env=environment(lake_options))
@@ -57,6 +65,11 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
         wanted="all of them to run to the end",
         remedy="The next try resumes from the last checkpoint; the lines above say how they died.",
     )
+
+
+def _forget_checkpoints(job: Job, lake_options: Mapping[str, str], device: torch.device) -> None:
+    recipe = Recipe.of(job.pipeline, seed=job.seed, micro_batch_rows=job.micro_batch_rows, device=device.type)
+    forget_checkpoints(Lake(job.lake_url, lake_options), job.training_set.digest, recipe)
 
 
 def environment(lake_options: Mapping[str, str]) -> dict[str, str]:
