@@ -20,7 +20,7 @@ def judged() -> Judged:
         seeds=(7, 8),
         precision={name: [Sampled(value, value + apart) for value in values] for name, values in MADE.items()},
         cpu_seconds={"blend": 10.0, "lightgbm": 11.0, "xgboost": 12.0},
-        calibration={name: (1.0, 0.001) for name in MADE},
+        calibration=dict.fromkeys(MADE, (1.0, 0.001)),
     )
 
 
