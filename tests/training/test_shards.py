@@ -189,16 +189,20 @@ def test_a_part_without_categories_is_encoded_on_disk(
     assert (rows.num_rows, rows.indices.shape[1]) == (1500, 0)
 
 
-def test_a_sample_of_one_class_is_refused(
+def test_a_sample_of_one_class_is_refused_where_encoders_are_fitted_to_it(
     tiny: Pipeline, make_rows: Callable[..., pl.DataFrame], tmp_path: Path
 ) -> None:
-    part = tmp_path / "train.parquet"
+    part, validation = tmp_path / "train.parquet", tmp_path / "validation.parquet"
     rare = (pl.int_range(pl.len()) == 1).cast(pl.Int8)
     make_rows(4000).with_columns(label=rare).write_parquet(part)
+    part.rename(validation)
+    make_rows(4000).write_parquet(part)
     training = tiny.training.model_copy(update={"rows_in_memory": 1000})
     features = Signature(numeric=tiny.features.numeric, categorical=tiny.features.categorical)
-    with pytest.raises(DataError, match=r"train sample part: found the values \[0\] in 1000 rows"):
-        encode_shards(part, part, features, training, tmp_path / "shards")
+    encode_shards(part, validation, features, training, tmp_path / "shards")
+    wanted = r"train sample part: found the values \[0\] in 1000 rows.*Raise training\.rows_in_memory"
+    with pytest.raises(DataError, match=wanted):
+        encode_shards(validation.rename(part), part, features, training, tmp_path / "shards")
 
 
 def test_ten_times_the_rows_need_the_same_memory(tmp_path: Path) -> None:

@@ -89,18 +89,24 @@ def spaced(rows: int, wanted: int) -> npt.NDArray[np.int64]:
 
 
 def sample_examples(path: Path, signature: Signature, positions: npt.NDArray[np.int64]) -> Examples:
-    """The rows of the Parquet file `path` at `positions`, which ascend; DataError when they hold one class alone."""
+    """The rows of the Parquet file `path` at `positions`, which ascend."""
     begin, parts = 0, []
     for examples in scan_examples(path, signature):
         first, last = np.searchsorted(positions, (begin, begin + examples.rows))
         parts.append(examples.take(positions[first:last] - begin))
         begin += examples.rows
-    sample = Examples(
+    return Examples(
         numeric=np.concatenate([part.numeric for part in parts]),
         categorical=pl.concat([part.categorical for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
     )
-    _require_both_classes(f"{path.stem} sample", _counts(pl.Series(sample.labels).cast(pl.Int8)))
+
+
+def fitting_sample(path: Path, signature: Signature, positions: npt.NDArray[np.int64]) -> Examples:
+    """The same, for encoders to be fitted to; DataError when they hold one class alone."""
+    sample = sample_examples(path, signature, positions)
+    counts = _counts(pl.Series(sample.labels).cast(pl.Int8))
+    _require_both_classes(f"{path.stem} sample", counts, remedy="Raise training.rows_in_memory: the sample has that many rows.")
     return sample
 
 
@@ -128,12 +134,17 @@ def _require_columns(part: str, wanted: list[str], found: dict[str, pl.DataType]
         )
 
 
-def _require_both_classes(part: str, counts: Counter[int | None]) -> None:
+def _require_both_classes(
+    part: str,
+    counts: Counter[int | None],
+    *,
+    remedy: str = "Lengthen training.window_days or training.validation_days, or check the table of labels.",
+) -> None:
     values = sorted(counts, key=lambda value: (value is not None, value))
     if values != [0, 1]:
         raise DataError(
             f"Labels of the {part} part",
             found=f"the values {values} in {counts.total()} rows",
             wanted="both 0 and 1, and nothing else",
-            remedy="Lengthen training.window_days or training.validation_days, or check the table of labels.",
+            remedy=remedy,
         )

@@ -17,6 +17,7 @@ from evergreen.pipeline import Training
 from evergreen.training.dataset import (
     Examples,
     count_labels,
+    fitting_sample,
     read_examples,
     sample_examples,
     scan_examples,
@@ -79,7 +80,7 @@ def encode_shards(train: Path, validation: Path, features: Signature, training: 
     shutil.rmtree(folder, ignore_errors=True)
     counts, rows = count_labels(train), count_labels(validation).total()
     positions = spaced(counts.total(), training.rows_in_memory)
-    encoders, own = fit_encoders(sample_examples(train, features, positions))
+    encoders, own = fit_encoders(fitting_sample(train, features, positions))
     write_shards(folder / "train", _encoded(scan_examples(train, features), encoders, own, positions))
     write_shards(folder / "validation", (encoders.encode(some) for some in scan_examples(validation, features)))
     logger.info("encoded %d rows into shards, encoders fitted on %d of them", counts.total(), positions.size)
