@@ -106,7 +106,8 @@ def fitting_sample(path: Path, signature: Signature, positions: npt.NDArray[np.i
     """The same, for encoders to be fitted to; DataError when they hold one class alone."""
     sample = sample_examples(path, signature, positions)
     counts = _counts(pl.Series(sample.labels).cast(pl.Int8))
-    _require_both_classes(f"{path.stem} sample", counts, remedy="Raise training.rows_in_memory: the sample has that many rows.")
+    remedy = "Raise training.rows_in_memory: the sample has that many rows."
+    _require_both_classes(f"{path.stem} sample", counts, remedy=remedy)
     return sample
 
 
