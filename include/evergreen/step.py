@@ -61,7 +61,10 @@ class Step:
     halvings: int
     """How often memory ran out before."""
     afresh: bool
-    """Whether this is the first try of a run that was told to work again: nothing is left of it to go on from."""
+    """Whether this is the first try of a run that was told to work again, which has nothing of its own to go on from.
+
+    Never in a Job of several pods, all of whose tries have one number.
+    """
 
     def take(self, kind: type[A], name: str | None = None) -> A:
         """The upstream artifact called `name`; ConfigurationError when no input holds it."""
@@ -274,7 +277,7 @@ def run_step(
                 environment=environment(*libraries),
                 backfill=backfill,
                 halvings=halvings,
-                afresh=fresh and attempt == 1,
+                afresh=fresh and attempt == 1 and settings.rendezvous is None,
             )
             path = _do(step, work, inputs, decided_by or {}, fresh=fresh)
             if path is not None and clear is not None:

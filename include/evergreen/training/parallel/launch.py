@@ -42,7 +42,7 @@ def train_in_processes(job: Job, lake_options: Mapping[str, str], rendezvous: Re
     processes = num_processes(job.pipeline.training, devices=num_devices(device), device_kind=device.type)
     warn_of_few_cpus(job.pipeline.training.threads, processes=processes)
     job.forget_results()
-    if job.afresh and (rendezvous is None or rendezvous.index == 0):
+    if job.afresh:
         _forget_checkpoints(job, lake_options, device)
     command = torchrun(processes, rendezvous, job)
     logger.info("starting %d processes: %s", processes, job.pipeline.training.parallel.strategy)
