@@ -27,10 +27,10 @@ def step(lake: Lake, tiny: Pipeline, make_training_set: Callable[..., TrainingSe
     lake.objects.put("specs/tiny.json", tiny.model_dump_json().encode())
     upstream = write_upstream_receipt(lake, tiny, make_training_set(lake, tiny))
 
-    def run(name: str, *words: str, attempt: int = 1) -> subprocess.CompletedProcess[str]:
+    def run(name: str, *words: str, attempt: int = 1, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "evergreen.step", *(words or ("train",)), "--pipeline", "specs/tiny.json"]
         command += ["--run", name, "--task", "train", "--attempt", str(attempt), "--inputs", upstream]
-        environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin"}
+        environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin"} | variables
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     return run
@@ -74,6 +74,19 @@ def test_a_run_told_to_work_again_goes_on_from_itself_alone(lake: Lake, step: St
     second = step("b", *again, attempt=2)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "resumed after epoch 5" in second.stdout
+
+
+def test_a_pod_of_a_job_told_to_work_again_goes_on_although_it_has_one_number(
+    lake: Lake, step: Step, tmp_path: Path
+) -> None:
+    job = {"EVERGREEN_RENDEZVOUS": "pod-0:29400", "EVERGREEN_NODES": "1", "EVERGREEN_NODE_INDEX": "0"}
+    way = tmp_path / "lake" / "receipts" / "fraud" / "one"
+    way.write_text("")
+    assert "epoch 5/5" in step("one", "train", "--fresh", "True", **job).stdout
+    way.unlink()
+    again = step("one", "train", "--fresh", "True", **job)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "resumed after epoch 5" in again.stdout
 
 
 def test_a_reused_result_leaves_no_checkpoint_either(lake: Lake, step: Step) -> None:
