@@ -69,14 +69,16 @@ def roll_out(pipeline: str, chosen: Proven) -> Proven:
         by_hand, model, verdict = bool(stage.params.get("version")), taken(chosen, Model), taken(chosen, Verdict)
         if verdict.approved and not by_hand:
             _require_judged_against_what_serves(model, verdict, stage.ledger.current(pipeline))
+        person = _approver(stage)
         with anchored(stage.ledger, stage.lake):
             deployment = roll(
                 model,
                 serving_target(stage.settings),
                 stage.ledger,
                 stage.lake,
-                actor=stage.context["dag_run"].triggering_user_name or "airflow",
-                reason=stage.params.get("reason") or _reason(verdict, by_hand=by_hand),
+                actor=stage.context["dag_run"].triggering_user_name or person or "airflow",
+                reason=(stage.params.get("reason") or _reason(verdict, by_hand=by_hand))
+                + (f"; {person} agreed" if person else ""),
                 allow_older=by_hand,
             )
         # A model as of midnight is about the day before, as its own partition says.
@@ -98,6 +100,12 @@ def _require_judged_against_what_serves(model: Model, verdict: Verdict, serving:
         remedy=f"Clear choose_champion in the run of {model.pipeline}.train_model that made it, to judge it again, "
         "or choose the version by hand in the form.",
     )
+
+
+def _approver(stage: Stage) -> str | None:
+    """Who said yes, where a person was asked first."""
+    answer = stage.context["ti"].xcom_pull(task_ids="approve") or {}
+    return (answer.get("responded_by_user") or {}).get("name")
 
 
 def _reason(verdict: Verdict, *, by_hand: bool) -> str:
