@@ -228,9 +228,13 @@ def _clear_checkpoints(lake: Lake, receipt: Receipt) -> None:
     """Remove what the tries of a training, or of a trial, left to resume from."""
     from evergreen.training.checkpoint_folder import clear_checkpoints
 
+    clear_checkpoints(lake, trained_model(receipt))
+
+
+def trained_model(receipt: Receipt) -> Model:
+    """The model of a training, or of a trial, by its receipt."""
     made = receipt.result
-    trained = Trial.model_validate(made["Trial"]).model if "Trial" in made else Model.model_validate(made["Model"])
-    clear_checkpoints(lake, trained)
+    return Trial.model_validate(made["Trial"]).model if "Trial" in made else Model.model_validate(made["Model"])
 
 
 def run_step(

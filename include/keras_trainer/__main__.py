@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 import click
 
-from evergreen.artifacts import Artifact, Model, TrainingSet
+from evergreen.artifacts import Artifact, Model, Receipt, TrainingSet
+from evergreen.lake.lake import Lake
 from evergreen.pipeline import Pipeline
-from evergreen.step import Step, run_step, training_options, trial, trial_options
+from evergreen.step import Step, run_step, trained_model, training_options, trial, trial_options
 
 LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "tf2onnx")
 """Those whose release can change a number in a model, beside the ones of every step."""
@@ -55,13 +56,23 @@ def _train(step: Step, pipeline: Pipeline, *, seed: str = "", halvings: int = 0)
             seed=int(seed) if seed else pipeline.training.seed,
             halvings=halvings,
             work=Path(folder),
+            afresh=step.afresh,
             expected_device=step.settings.expected_device,
+            code=step.code_digest,
         )
+
+
+def _clear(lake: Lake, receipt: Receipt) -> None:
+    """Remove what the tries of a training, or of a trial, left to resume from."""
+    from keras_trainer.checkpoint import clear_checkpoints
+
+    clear_checkpoints(lake, receipt.pipeline, trained_model(receipt))
 
 
 def _run(work: Callable[[Step], Artifact], *, decided_by: Mapping[str, object], **options: Any) -> NoReturn:
     trainer = Path(__file__).resolve().parent
-    run_step(work, decided_by={"trainer": "keras", **decided_by}, trainer=trainer, libraries=LIBRARIES, **options)
+    decided_by = {"trainer": "keras", **decided_by}
+    run_step(work, decided_by=decided_by, trainer=trainer, libraries=LIBRARIES, clear=_clear, **options)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -64,12 +65,14 @@ def _train(
     *options: str,
     step: str = "train",
     fresh: bool = True,
+    attempt: int = 1,
+    module: str = "keras_trainer",
     include: Path = INCLUDE,
     **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     inputs = _prove(lake, "build_training_set", training_set)
-    command = [python, "-m", "keras_trainer", step, "--pipeline", "specs/tiny.json", "--run", run]
-    command += ["--task", "train", "--attempt", "1", "--inputs", inputs, "--fresh", str(fresh), *options]
+    command = [python, "-m", module, step, "--pipeline", "specs/tiny.json", "--run", run]
+    command += ["--task", "train", "--attempt", str(attempt), "--inputs", inputs, "--fresh", str(fresh), *options]
     environment = {"EVERGREEN_LAKE_URL": lake.url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(include)} | variables
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -189,6 +192,58 @@ def test_same_inputs_and_seed_give_the_same_version(keras_python: str, lake: Lak
     assert len(versions) == 1
 
 
+@pytest.fixture
+def killed(keras_python: str, lake: Lake, training_set: TrainingSet) -> Callable[[str], int]:
+    """Trains until the signal of that name comes after the second epoch; how the process ended."""
+
+    def train(by: str) -> int:
+        both = f"{INCLUDE}:{Path(__file__).parent}"
+        ended = _train(
+            keras_python, lake, training_set, "killed", module="killed_in_keras", PYTHONPATH=both, KILLED_BY=by
+        )
+        return ended.returncode
+
+    return train
+
+
+@pytest.mark.parametrize(("by", "ends", "damaged"), [("SIGTERM", 75, False), ("SIGKILL", -signal.SIGKILL, True)])
+def test_a_killed_training_goes_on_and_ends_at_the_same_bits(
+    keras_python: str,
+    lake: Lake,
+    training_set: TrainingSet,
+    killed: Callable[[str], int],
+    by: str,
+    ends: int,
+    damaged: bool,
+) -> None:
+    assert killed(by) == ends
+    left = lake.objects.list("checkpoints")
+    assert [Path(path).name for path in left] == ["epoch-000001.ckpt", "epoch-000002.ckpt"]
+    if damaged:
+        lake.objects.put(left[1], lake.objects.get(left[1])[:-100])
+    resumed = _train(keras_python, lake, training_set, "killed", attempt=2)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert f"resumed after epoch {1 if damaged else 2} from {left[0 if damaged else 1]}" in resumed.stdout
+    assert ("does not match its digest; trying the one before" in resumed.stdout) is damaged
+    assert lake.objects.list("checkpoints") == []
+    _train(keras_python, lake, training_set, "whole")
+    assert _model(lake, "killed", attempt=2) == _model(lake, "whole")
+
+
+def test_what_a_killed_training_left_is_passed_over_where_it_does_not_fit(
+    keras_python: str, lake: Lake, training_set: TrainingSet, killed: Callable[[str], int]
+) -> None:
+    killed("SIGTERM")
+    halved = _train(keras_python, lake, training_set, "killed", "--halvings", "1", attempt=2)
+    assert halved.stdout.count("is of other code, another device or other rows at once; passing it over") == 2
+    assert "resumed" not in halved.stdout
+    assert halved.returncode == 0, halved.stdout + halved.stderr
+    killed("SIGTERM")
+    again = _train(keras_python, lake, training_set, "trained-again")
+    assert "epoch 1 of 5" in again.stdout
+    assert lake.objects.list("checkpoints") == []
+
+
 def test_one_class_only_is_bad_data(
     keras_python: str,
     lake: Lake,
@@ -277,8 +332,8 @@ def test_a_search_tries_in_keras_and_its_choice_is_trained(
         assert (resolved["hidden"], resolved["learning_rate"], resolved["max_epochs"]) == ([8], 0.01, epochs)
 
 
-def _model(lake: Lake, run: str) -> Model:
-    return Model.model_validate(require_receipt(lake, "fraud", run, "train", 1).result["Model"])
+def _model(lake: Lake, run: str, *, attempt: int = 1) -> Model:
+    return Model.model_validate(require_receipt(lake, "fraud", run, "train", attempt).result["Model"])
 
 
 def test_edited_network_is_trained_again(

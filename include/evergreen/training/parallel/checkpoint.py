@@ -23,7 +23,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from evergreen.artifacts import TrainingSet
 from evergreen.errors import NotFound
 from evergreen.lake.objects import Objects, file_digest
-from evergreen.training.checkpoint import checkpoint_name, kept, said_position
+from evergreen.training.checkpoint import checkpoint_name, said_position
+from evergreen.training.checkpoint_files import kept
 from evergreen.training.checkpoint_folder import checkpoint_folder
 from evergreen.training.recipe import Recipe
 from evergreen.training.state import Progress, TrainingState
