@@ -28,8 +28,8 @@ PROGRAM = PROJECT / "tests" / "kubernetes" / "faults_dag.py"
 SMALL: dict[str, Any] = {
     "requests": {"cpu": "10m", "memory": "32Mi"},
     "limits": {"memory": "96Mi"},
-    "schedule_timeout_seconds": 60,
-    "deadline_seconds": 90,
+    "schedule_timeout_seconds": 240,
+    "deadline_seconds": 300,
 }
 PROFILES = {
     "small": SMALL,
@@ -37,7 +37,7 @@ PROFILES = {
     "absent": SMALL | {"limits": {"memory": "96Mi", "evergreen.test/gpu": "1"}, "schedule_timeout_seconds": 3},
     "impatient": SMALL | {"schedule_timeout_seconds": 3},
 }
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 400.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Faulty:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen([sys.executable, program], env=environment, stdout=log, stderr=log)
 
-    def outcome(self, timeout: float = 900) -> Outcome:
+    def outcome(self, timeout: float = 1800) -> Outcome:
         """How the tasks ended, once all have."""
         try:
             self._process.wait(timeout)

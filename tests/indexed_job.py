@@ -13,7 +13,7 @@ from kubernetes.client import CoreV1Api, V1Pod
 from kubernetes.client.exceptions import NotFoundException
 
 Manifest = dict[str, Any]
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 600.0
 
 
 class IndexedJob:

@@ -13,7 +13,7 @@ from kubernetes import config
 from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import NotFoundException
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 240.0  # a busy node may take half a minute to take a dead pod away
 IMAGE = "python:3.11-slim"
 NOT_HEARD_YET = re.compile("failed to sync (secret|configmap) cache|object .* not registered")
 

@@ -39,7 +39,7 @@ DEPLOYMENT = Deployment(
 )
 
 
-def confirm(states: list[dict[str, Any]], probed: dict[str, Any] | None = None, *, timeout_seconds: float = 5) -> int:
+def confirm(states: list[dict[str, Any]], probed: dict[str, Any] | None = None, *, timeout_seconds: float = 60) -> int:
     """Times the service was asked for its state, when it says `states` one after the other."""
     asked: list[str] = []
 
@@ -113,7 +113,7 @@ def service(lake: Lake, tmp_path: Path) -> Iterator[HttpServing]:
         command = [sys.executable, "-m", "evergreen.serving", "--port", "0"]
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 240
         while "on http://" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -121,7 +121,7 @@ def service(lake: Lake, tmp_path: Path) -> Iterator[HttpServing]:
         yield HttpServing("http://" + log.read_text().split("on http://")[1].split()[0])
     finally:
         process.terminate()
-        assert process.wait(40) == 0, log.read_text()
+        assert process.wait(240) == 0, log.read_text()
 
 
 def unservable(lake: Lake, ledger: Ledger, model: Model) -> Model:
@@ -146,7 +146,7 @@ def unservable(lake: Lake, ledger: Ledger, model: Model) -> Model:
 def test_the_real_service_follows_rollout_failure_and_rollback(
     service: HttpServing, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
 ) -> None:
-    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 40}
+    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 240}
     first, second = registered(2), registered(3)
     roll_out(first, service, ledger, lake, **who)
     roll_out(second, service, ledger, lake, **who)

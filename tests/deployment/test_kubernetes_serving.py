@@ -305,8 +305,8 @@ def test_one_replica_that_refuses_ends_the_wait(api: FakeApi, confirm: Confirm, 
     api.pods = [FakePod("a"), bad]
     started = time.monotonic()
     with pytest.raises(DataError, match=r"http://b: .*Train the model again"):
-        confirm(60)
-    assert time.monotonic() - started < 5
+        confirm(600)
+    assert time.monotonic() - started < 60
 
 
 def test_no_deployment_is_not_waited_for(api: FakeApi, confirm: Confirm) -> None:
@@ -431,7 +431,7 @@ def test_a_rollout_that_a_replica_refuses_is_undone(
 ) -> None:
     good, bad = registered(2), registered(3)
     api.pods = [FakePod(name, version=good.version, published=good.version) for name in "ab"]
-    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 10}
+    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 120}
     roll_out(good, serving, ledger, lake, **who)
     api.pods[1].published, api.pods[1].refusal = bad.version, "digest differs"
     with pytest.raises(DataError, match=f"http://b: .*{good.version} is published again"):

@@ -22,7 +22,7 @@ from serving.conftest import config, in_process, logged, publish, transactions  
 from training.conftest import make_training_set, tiny  # noqa: F401
 
 USER = 10001
-START_SECONDS = 120.0
+START_SECONDS = 400.0
 LOCKED_DOWN = {
     "readOnlyRootFilesystem": True,
     "allowPrivilegeEscalation": False,
@@ -96,7 +96,7 @@ class ImagePods:
             time.sleep(0.2)
         raise AssertionError(f"{name} is still {pod.status}")
 
-    def ready(self, name: str, seconds: float = 300.0) -> None:
+    def ready(self, name: str, seconds: float = START_SECONDS) -> None:
         """Returns when the pod's probe has succeeded."""
         give_up_at = time.monotonic() + seconds
         while time.monotonic() < give_up_at:
@@ -114,7 +114,7 @@ class ImagePods:
     def delete(self, name: str) -> None:
         """Asks the pod to stop, and returns when it has."""
         self.api.delete_namespaced_pod(name, self.namespace, grace_period_seconds=20)
-        give_up_at = time.monotonic() + 40
+        give_up_at = time.monotonic() + START_SECONDS
         with contextlib.suppress(ApiException):
             while time.monotonic() < give_up_at:
                 pod = self.api.read_namespaced_pod(name, self.namespace)

@@ -18,7 +18,7 @@ def ask(path, body=None):
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request("http://127.0.0.1:8080" + path, data, {"content-type": "application/json"})
     try:
-        return urllib.request.urlopen(request, timeout=30).status
+        return urllib.request.urlopen(request, timeout=120).status
     except urllib.error.HTTPError as error:
         return error.code
     except OSError:

@@ -19,7 +19,7 @@ from loopback import free_port
 
 FILLED = {name: value or "c0ffee" for name, value in example_variables().items()}
 SERVICES: dict[str, Any] = compose(FILLED)["services"]
-patiently = retry(stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True)
+patiently = retry(stop=stop_after_delay(120), wait=wait_fixed(0.1), reraise=True)
 
 
 def test_redis_is_healthy_by_its_own_check_and_lets_nobody_else_in(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def _running(command: Sequence[str], folder: Path) -> Iterator[None]:
         yield
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)
 
 
 @patiently

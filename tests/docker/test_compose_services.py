@@ -125,7 +125,7 @@ def test_every_service_of_airflow_becomes_healthy_by_its_own_check(backends: Bac
     backends.pods.ready(api_server)
     address = backends.pods.wait(api_server, "Running").status.pod_ip
     login = {"username": "admin", "password": PASSWORD}
-    assert httpx.post(f"http://{address}:8080/auth/token", json=login, timeout=30).status_code == 201
+    assert httpx.post(f"http://{address}:8080/auth/token", json=login, timeout=120).status_code == 201
     api = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{address}:8080/execution/"}
     for service in ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-worker"):
         name = backends.start(service, **api)
@@ -138,9 +138,9 @@ def test_serving_becomes_healthy_on_the_object_store(backends: Backends) -> None
     name = backends.start("serving")
     backends.pods.ready(name)
     address = backends.pods.wait(name, "Running").status.pod_ip
-    pipelines = httpx.get(f"http://{address}:8000/readyz", timeout=30).json()["pipelines"]
+    pipelines = httpx.get(f"http://{address}:8000/readyz", timeout=120).json()["pipelines"]
     assert pipelines["fraud"]["errors"] in ([], {}, None), pipelines
-    assert "evergreen" in httpx.get(f"http://{address}:8000/metrics", timeout=30).text
+    assert "evergreen" in httpx.get(f"http://{address}:8000/metrics", timeout=120).text
     backends.pods.delete(name)
 
 

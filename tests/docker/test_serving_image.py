@@ -26,7 +26,7 @@ from serving.conftest import NOON
 pytestmark = pytest.mark.cluster
 
 TOKEN = "a-token-for-this-test"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 240.0
 SHIPPED = ["evergreen.features.shipped_kernels", "builtin_function_or_method"]
 """Module and type of a kernel that was compiled with the image."""
 MOST_BYTES = 400e6

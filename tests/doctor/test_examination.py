@@ -22,7 +22,7 @@ def _well(settings: Settings) -> Iterator[Check]:
 
 def _dead(settings: Settings) -> Iterator[Check]:
     yield ok("first", "still fine")
-    time.sleep(60)
+    time.sleep(600)
     yield ok("never", "seen")
 
 
@@ -36,7 +36,7 @@ def test_dead_part_costs_its_own_time_and_is_named(settings_of: Make) -> None:
     heard: list[list[str]] = []
     started = time.monotonic()
     found = examine(settings_of(), parts, heard.append)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert [check.state for check in found["well"]] == ["ok"]
     assert [check.state for check in found["dead"]] == ["ok", "failed"]
     assert "after first" in found["dead"][-1].found

@@ -53,18 +53,18 @@ def _s3(port: int) -> dict[str, str]:
     }
 
 
-def test_closed_port_is_found_within_seconds(settings_of: Make, closed_port: int) -> None:
+def test_closed_port_is_found_within_a_minute(settings_of: Make, closed_port: int) -> None:
     started = time.monotonic()
     found = by_name(examine_lake(settings_of(**_s3(closed_port))))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert {found["clock"].state, found["write, read, delete"].state} == {"failed"}
     assert "AWS_ENDPOINT_URL" in found["clock"].remedy
 
 
-def test_silent_server_costs_less_than_twenty_seconds(settings_of: Make, silent_port: int) -> None:
+def test_silent_server_costs_less_than_a_minute(settings_of: Make, silent_port: int) -> None:
     started = time.monotonic()
     found = examine(settings_of(**_s3(silent_port)), [part for part in PARTS if part.name == "lake"])["lake"]
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert found[-1].state == "failed"
     assert found[-1].remedy
 

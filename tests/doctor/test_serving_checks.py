@@ -43,7 +43,7 @@ def _served(pipeline: Pipeline, lake: Lake, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_service_that_serves_what_the_ledger_says_is_well(
     with _served(fraud, lake, tmp_path / "journal") as url:
         known = {"EVERGREEN_SERVING_URL": url, "EVERGREEN_DATABASE_URL": database_url}
         settings = settings_of(**known, EVERGREEN_SERVING_TOKEN=TOKEN)
-        give_up_at = time.monotonic() + 30
+        give_up_at = time.monotonic() + 120
         while (found := states(examine_serving(settings)))["version of fraud"] != "ok":
             assert time.monotonic() < give_up_at, found
             time.sleep(0.2)

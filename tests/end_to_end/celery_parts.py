@@ -38,11 +38,11 @@ def redis_server(folder: Path) -> Iterator[str]:
     with (folder / "redis.log").open("ab") as log:
         server = subprocess.Popen([program, str(settings)], stdout=log, stderr=log)
     try:
-        wait_until(lambda: _answers(port), "Redis", 20)
+        wait_until(lambda: _answers(port), "Redis")
         yield f"redis://:{password}@127.0.0.1:{port}/0"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(240)
 
 
 def celery_variables(secrets_folder: Path, broker_url: str) -> dict[str, str]:
@@ -82,7 +82,7 @@ class Worker:
         for each in self._family():
             with suppress(psutil.NoSuchProcess):
                 each.kill()
-        self.process.wait(20)
+        self.process.wait(240)
 
     def stop(self) -> None:
         """Asks it to finish what it runs, and ends it when it does not."""

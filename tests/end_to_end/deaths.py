@@ -63,7 +63,7 @@ def kill_triggerer_in_training(installation: Installation, profile: str) -> None
         family = [process, *process.children(recursive=True)]
         for each in family:
             os.kill(each.pid, signal.SIGKILL)
-        wait_until(lambda: _triggerer(installation, run) not in (None, before), "another triggerer that waits", 240)
+        wait_until(lambda: _triggerer(installation, run) not in (None, before), "another triggerer that waits")
         assert not any(each.is_running() for each in family)
         assert _pods(installation, run) == [pod]
     assert _attempts_of_the_end(installation, run) == [1]
@@ -88,7 +88,7 @@ def _halted_training(installation: Installation, run: str, profile: str) -> Iter
 
 def _attempts_of_the_end(installation: Installation, run: str) -> list[int]:
     """The tries that trained, once the run has succeeded."""
-    installation.airflow.wait(DAG, run, lambda _: None, 300)
+    installation.airflow.wait(DAG, run, lambda _: None, 900)
     receipts = read_receipts(installation.lake, "fraud", f"{DAG}.{run}")
     return [receipt.attempt for receipt in receipts if receipt.task == "train"]
 

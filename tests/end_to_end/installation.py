@@ -60,7 +60,7 @@ class Installation:
     def succeed(self, stage: str, run_id: str, conf: dict[str, object], *, pipeline: str = "fraud") -> None:
         """Triggers a run and returns when it succeeded."""
         self.airflow.trigger(f"{pipeline}.{stage}", run_id=run_id, conf=conf)
-        self.airflow.wait(f"{pipeline}.{stage}", run_id, lambda run: None, 300)
+        self.airflow.wait(f"{pipeline}.{stage}", run_id, lambda run: None, 900)
 
 
 def variables_of(root: Path) -> dict[str, str]:
@@ -137,9 +137,9 @@ def backfill(
     def new_runs() -> list[dict[str, object]]:
         return [run for run in installation.airflow.runs(dag_id) if run["dag_run_id"] not in known]
 
-    wait_until(lambda: sum(r["state"] in ("success", "failed") for r in new_runs()) >= wanted, f"{wanted} runs", 400)
+    wait_until(lambda: sum(r["state"] in ("success", "failed") for r in new_runs()) >= wanted, f"{wanted} runs")
     assert [r["dag_run_id"] for r in new_runs() if r["state"] == "failed"] == []
-    wait_until(lambda: _no_backfill(installation, dag_id), "the end of the backfill", 120)
+    wait_until(lambda: _no_backfill(installation, dag_id), "the end of the backfill")
     return new_runs()
 
 
@@ -160,7 +160,7 @@ def wait_for_nightly(installation: Installation, dag_id: str) -> None:
         nightly = [run for run in installation.airflow.runs(dag_id) if run["run_type"] == "scheduled"]
         return bool(nightly) and all(run["state"] == "success" for run in nightly)
 
-    wait_until(done, f"nightly run of {dag_id}", 400)
+    wait_until(done, f"nightly run of {dag_id}")
 
 
 def wait_until_settled(installation: Installation, pipeline: str, seconds: float = 10) -> None:
@@ -173,10 +173,10 @@ def wait_until_settled(installation: Installation, pipeline: str, seconds: float
             since = time.monotonic()
         return time.monotonic() - since > seconds
 
-    wait_until(settled, f"end of training and deployment of {pipeline}", 400)
+    wait_until(settled, f"end of training and deployment of {pipeline}")
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 180) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 600) -> None:
     """Returns when `true()` is; fails naming `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():

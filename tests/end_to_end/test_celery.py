@@ -97,7 +97,7 @@ def workers(on_celery: CeleryInstallation) -> Iterator[dict[str, Worker]]:
     """Two workers by name, both taking tasks."""
     started = {name: start_worker(name, on_celery.home.root) for name in ("one", "two")}
     try:
-        wait_until(lambda: set(tasks_taken(on_celery.broker_url)) == set(started), "two workers", 120)
+        wait_until(lambda: set(tasks_taken(on_celery.broker_url)) == set(started), "two workers")
         yield started
     finally:
         for worker in started.values():

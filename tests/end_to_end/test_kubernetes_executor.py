@@ -170,6 +170,6 @@ def test_every_task_of_a_run_was_a_pod_of_its_own(installation: OnPods, airflow_
     assert {receipt.task for receipt in receipts} == TASKS
     for receipt in receipts:
         verify_outputs(installation.lake, receipt)
-    wait_until(lambda: installation.workers() == [], "the end of the workers' pods", 60)
+    wait_until(lambda: installation.workers() == [], "the end of the workers' pods")
     log = installation.airflow.http.get(f"/dags/{INGEST}/dagRuns/on-pods/taskInstances/extract_day/logs/1").text
     assert "Receipt receipts/fraud" in log, "the log outlives the pod"

@@ -39,7 +39,7 @@ def test_killed_training_pod_is_never_green_and_the_retry_recovers(serving: Inst
 
     wait_until(lambda: bool(training()), "a training pod")
     pods.delete_namespaced_pod(training()[0], "default", grace_period_seconds=0)
-    serving.airflow.wait("fraud.train_model", "killed", lambda run: None, 300)
+    serving.airflow.wait("fraud.train_model", "killed", lambda run: None, 900)
     tries = _tries(serving, "killed", "train")
     assert [t["state"] for t in tries][-1] == "success"
     assert len(tries) >= 2
@@ -53,7 +53,7 @@ def test_killed_part_is_started_again(serving: Installation, name: str) -> None:
     before = _part(serving, name)
     assert before is not None
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: _part(serving, name) not in (None, before), f"new {name}", 60)
+    wait_until(lambda: _part(serving, name) not in (None, before), f"new {name}")
 
 
 def test_serving_answers_again_after_it_was_killed(serving: Installation) -> None:
@@ -68,7 +68,7 @@ def test_serving_answers_again_after_it_was_killed(serving: Installation) -> Non
         except httpx.HTTPError:
             return False
 
-    wait_until(ready, "a ready service", 90)
+    wait_until(ready, "a ready service")
 
 
 def test_database_killed_in_a_run_is_started_again_and_the_run_ends_well(ingested: Installation) -> None:
@@ -83,7 +83,7 @@ def test_database_killed_in_a_run_is_started_again_and_the_run_ends_well(ingeste
             return False
         return run is not None and run["state"] == "success"
 
-    wait_until(done, "a successful run after the outage", 300)
+    wait_until(done, "a successful run after the outage")
     assert ingested.lake.table("features", "fraud").day(day(11)) is not None
 
 

@@ -32,7 +32,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 print("try", attempt, sys.argv[3:], flush=True)
 if kind == "wait" and attempt == 1:
-    time.sleep(120)
+    time.sleep(900)
 if kind == "hog" and attempt == 1:
     hog = [bytearray(b"x") * (8 << 20) for _ in range(64)]
 if kind == "hog" and sys.argv[3:] != ["--halvings", "1"]:

@@ -40,7 +40,7 @@ ROW = {
     "currency": "EUR", "mcc": "5411", "merchant_country": "DE", "card_country": "DE", "channel": "online",
     "event_time": "2026-11-10T12:00:00Z",
 }  # fmt: skip
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 400.0
 STALE_SECONDS = 2.0
 """How long a node's proxy, at worst, goes on sending requests to a replica that is being taken out."""
 
@@ -65,7 +65,7 @@ class Installation:
     def apps(self) -> client.AppsV1Api:
         return client.AppsV1Api(self.api)
 
-    def confirm(self, deployment: Deployment, seconds: float = 60) -> None:
+    def confirm(self, deployment: Deployment, seconds: float = 300) -> None:
         KubernetesServing(namespace=self.namespace, kubeconfig=self.worker).confirm(deployment, seconds)
 
     def pods(self) -> list[client.V1Pod]:

@@ -95,7 +95,7 @@ def _values(lake: Lake, *days: date) -> list[int]:
 def test_four_processes_at_once_lose_no_commit(s3_lake: Lake) -> None:
     appenders = [_writer(s3_lake, "append", numbers) for numbers in (range(101, 106), range(106, 111))]
     replacers = [_writer(s3_lake, "replace", numbers) for numbers in (range(2, 7), range(7, 12))]
-    ended = [(writer.communicate(timeout=120)[0], writer.returncode) for writer in appenders + replacers]
+    ended = [(writer.communicate(timeout=400)[0], writer.returncode) for writer in appenders + replacers]
     assert [code for _, code in ended] == [0] * 4, ended
     table = s3_lake.table("raw", "fraud")
     days = [date(2026, 11, n) for n in range(2, 12)]
@@ -113,7 +113,7 @@ def test_server_killed_in_the_middle_of_commits_leaves_whole_tables(own_server: 
         told = [int(writer.stdout.readline())]
         time.sleep(pause)
         own_server.kill()
-        rest, _ = writer.communicate(timeout=60)
+        rest, _ = writer.communicate(timeout=240)
         assert writer.returncode == LakeUnavailable.exit_code, rest
         *more, last = rest.splitlines()
         told += [int(line) for line in more]

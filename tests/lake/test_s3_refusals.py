@@ -97,7 +97,7 @@ def test_server_in_trouble_is_a_lake_unavailable_soon(
     assert isinstance(error, LakeUnavailable)
     assert error.retryable
     assert error.found.startswith(found)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60
 
 
 @every_use

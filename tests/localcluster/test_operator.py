@@ -33,7 +33,7 @@ def test_broken_log_stream_loses_no_line(cluster: LocalCluster, tmp_path: Path) 
     }
     cluster.faults.log_cut("task_id=sync-cut", after_seconds=1)
     done = subprocess.run(
-        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     said = done.stdout + done.stderr
     assert "STATE success" in done.stdout, said[-3000:]

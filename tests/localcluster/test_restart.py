@@ -13,6 +13,7 @@ from evergreen.localcluster.server_process import LocalCluster
 from evergreen.localcluster.wire import read_json
 
 COUNT = "import time\nfor i in range(60): print(i); time.sleep(0.2)\nraise SystemExit(42)"
+AWAIT = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"
 
 
 def test_running_pod_is_adopted_by_the_next_server_and_loses_nothing(
@@ -32,35 +33,34 @@ def test_running_pod_is_adopted_by_the_next_server_and_loses_nothing(
 
 
 def test_pod_that_ends_while_no_server_is_there_reports_its_exit_code(
-    local_cluster: LocalCluster, own_pods: Any
+    local_cluster: LocalCluster, own_pods: Any, tmp_path: Path
 ) -> None:
-    own_pods.python("short", "import time; time.sleep(0.5); print('done'); raise SystemExit(3)")
+    own_pods.create("short", ["python", "-uc", AWAIT + "print('done'); raise SystemExit(3)", str(tmp_path / "go")])
     own_pods.phase("short", "Running")
     local_cluster.kill()
+    (tmp_path / "go").touch()
     time.sleep(1.0)
     local_cluster.start()
     assert own_pods.ended("short").exit_code == 3
     assert own_pods.log("short") == ["done"]
 
 
-def test_limits_hold_while_no_server_is_there(local_cluster: LocalCluster, own_pods: Any) -> None:
-    own_pods.python("late", "import time; time.sleep(60)", activeDeadlineSeconds=2)
-    own_pods.python(
-        "greedy",
-        "import time; time.sleep(0.8); x = bytearray(300 << 20); time.sleep(60)",
-        container={"resources": {"limits": {"memory": "100Mi"}}},
-    )
-    own_pods.phase("late", "Running")
+def test_limits_hold_while_no_server_is_there(local_cluster: LocalCluster, own_pods: Any, tmp_path: Path) -> None:
+    greedy = ["python", "-c", AWAIT + "x = bytearray(300 << 20); time.sleep(900)", str(tmp_path / "go")]
+    own_pods.create("greedy", greedy, container={"resources": {"limits": {"memory": "100Mi"}}})
     own_pods.phase("greedy", "Running")
+    own_pods.python("late", "import time; time.sleep(900)", activeDeadlineSeconds=5)
+    own_pods.phase("late", "Running")
     local_cluster.kill()
-    time.sleep(2.5)
+    (tmp_path / "go").touch()
+    time.sleep(5.5)
     local_cluster.start()
     assert own_pods.ended("greedy").reason == "OOMKilled"
     assert own_pods.phase("late", "Failed").status.reason == "DeadlineExceeded"
 
 
 def test_pending_pod_and_deletion_under_way_go_on_after_a_crash(local_cluster: LocalCluster, own_pods: Any) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(900)"
     own_pods.python("leaving", deaf, terminationGracePeriodSeconds=2)
     own_pods.phase("leaving", "Running")
     while "deaf" not in own_pods.log("leaving"):
@@ -90,7 +90,7 @@ def test_no_pod_is_run_twice_however_often_the_server_dies_while_starting_it(
 
 
 def test_container_whose_shim_is_killed_is_not_left_running(local_cluster: LocalCluster, own_pods: Any) -> None:
-    pod = own_pods.python("orphan", "import os, time; print(os.getpid()); time.sleep(60)")
+    pod = own_pods.python("orphan", "import os, time; print(os.getpid()); time.sleep(900)")
     own_pods.phase("orphan", "Running")
     while not (lines := own_pods.log("orphan")):
         time.sleep(0.05)
@@ -105,7 +105,7 @@ def test_container_whose_shim_is_killed_is_not_left_running(local_cluster: Local
 def test_second_server_in_the_same_directory_is_refused(local_cluster: LocalCluster) -> None:
     before = local_cluster.kubeconfig.read_text()
     command = [sys.executable, "-m", "evergreen.localcluster", "--directory", str(local_cluster.directory)]
-    intruder = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    intruder = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert intruder.returncode == 64
     assert "another server at work there" in intruder.stderr
     assert local_cluster.kubeconfig.read_text() == before
@@ -115,7 +115,7 @@ def test_second_server_in_the_same_directory_is_refused(local_cluster: LocalClus
 def test_port_that_is_taken_ends_in_one_clear_sentence(local_cluster: LocalCluster, tmp_path: Path) -> None:
     port = read_kubeconfig(local_cluster.kubeconfig)[0].rpartition(":")[2]
     command = [sys.executable, "-m", "evergreen.localcluster", "--directory", str(tmp_path), "--port", port]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert refused.returncode == 75
     assert f"found port {port} in use, wanted a free port" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -21,7 +21,7 @@ import pytest
 from evergreen.artifacts import Model
 from evergreen.lake.lake import Lake
 
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 240.0
 
 
 @dataclass

@@ -226,19 +226,19 @@ def test_a_pod_beside_the_first_ends_once_the_receipt_is_written(lake: Lake, tra
     beside = train_pod(index=1)
     with pytest.raises(subprocess.TimeoutExpired):
         beside.wait(5)
-    assert train_pod(index=0).wait(60) == 0
+    assert train_pod(index=0).wait(240) == 0
     written = require_receipt(lake, "fraud", "together", "train", 1)
-    assert beside.wait(60) == 0
+    assert beside.wait(240) == 0
     (remembered,) = lake.objects.list("reuse")
     lake.objects.delete(remembered)
-    assert train_pod(index=0).wait(60) == train_pod(index=1).wait(60) == 0  # lost on their last steps
+    assert train_pod(index=0).wait(240) == train_pod(index=1).wait(240) == 0  # lost on their last steps
     assert require_receipt(lake, "fraud", "together", "train", 1) == written
     assert lake.objects.list("reuse") == [remembered]
 
 
 def test_a_pod_beside_the_first_tries_again_when_that_one_was_lost_before_its_receipt(train_pod: TrainPod) -> None:
     beside = train_pod(index=1, patience=1)
-    assert beside.wait(60) == 75
+    assert beside.wait(240) == 75
     assert beside.stdout is not None
     assert "none from the pod of index 0, 1 seconds after" in beside.stdout.read().splitlines()[-1]
 
@@ -249,7 +249,7 @@ def test_pods_together_take_no_other_training_for_their_own(
     train("one", module="own", PYTHONPATH=str(own_trainer.parents[1]))
     train("together")  # of another trainer, under the name of the pods' run
     beside, first = train_pod(index=1), train_pod(index=0)
-    assert first.wait(60) == beside.wait(60) == 0
+    assert first.wait(240) == beside.wait(240) == 0
     receipt = require_receipt(lake, "fraud", "together", "train", 1)
     assert receipt.reused is None
     assert "click" in receipt.environment

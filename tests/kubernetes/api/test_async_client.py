@@ -37,7 +37,7 @@ async def _follow_to_the_end(cluster: ClusterUnderTest) -> tuple[list[str], list
         reasons: set[str] = set()
         async with watch.Watch() as watched:
             async for event in watched.stream(
-                api.list_namespaced_event, namespace=cluster.namespace, field_selector=selector, timeout_seconds=20
+                api.list_namespaced_event, namespace=cluster.namespace, field_selector=selector, timeout_seconds=240
             ):
                 reasons.add(event["object"].reason)
                 if reasons >= REASONS:

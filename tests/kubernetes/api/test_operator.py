@@ -38,7 +38,7 @@ def airflow_run(cluster: ClusterUnderTest, tmp_path_factory: pytest.TempPathFact
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": place}),
     }
     done = subprocess.run(
-        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert "STATES" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

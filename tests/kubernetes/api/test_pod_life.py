@@ -9,7 +9,7 @@ from kubernetes.client import CoreV1Api
 
 from kube_pods import IMAGE, ClusterUnderTest, Pods
 
-FOREVER = "import time; time.sleep(60)"
+FOREVER = "import time; time.sleep(900)"
 
 
 def conditions_of(pod: Any) -> list[tuple[str, str, str | None]]:
@@ -80,7 +80,7 @@ def test_command_that_does_not_exist_is_a_start_error(pods: Pods) -> None:
 
 
 def test_running_pod_is_ready_and_says_since_when(pods: Pods) -> None:
-    pods.python("running", "import time; time.sleep(60)")
+    pods.python("running", "import time; time.sleep(900)")
     pod = pods.wait("running", lambda p: p.status.container_statuses and p.status.container_statuses[0].ready)
     assert pod.status.phase == "Running"
     assert conditions_of(pod) == [
@@ -252,7 +252,7 @@ def test_end_of_a_long_log_becomes_the_message_of_a_failure(pods: Pods) -> None:
 
 
 def test_deadline_ends_the_pod_even_when_it_would_exit_0(pods: Pods) -> None:
-    program = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); time.sleep(30)"
+    program = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); time.sleep(900)"
     pods.python("endless", program, activeDeadlineSeconds=1)
     pod = pods.phase("endless", "Succeeded", "Failed")
     assert (pod.status.phase, pod.status.reason) == ("Failed", "DeadlineExceeded")

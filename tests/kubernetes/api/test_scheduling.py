@@ -7,7 +7,7 @@ from kube_pods import ClusterUnderTest, Pods
 
 def test_pod_that_does_not_fit_waits_and_runs_once_there_is_room(pods: Pods, cluster: ClusterUnderTest) -> None:
     one_device = {"resources": {"limits": {cluster.device: "1"}}}
-    pods.python("holder", "import time; time.sleep(30)", container=one_device)
+    pods.python("holder", "import time; time.sleep(900)", container=one_device)
     pods.phase("holder", "Running")
     pods.python("waiter", "print('at last')", container=one_device)
     pod = pods.wait("waiter", lambda p: p.status.conditions)

@@ -54,7 +54,7 @@ def test_watch_tells_the_whole_life_of_a_pod_in_order(pods: Pods, api: CoreV1Api
     pods.phase("watched", "Succeeded")
     pods.delete("watched", grace_period_seconds=0)
     watcher, seen = watch.Watch(), []
-    options = {"label_selector": "app=w", "resource_version": revision, "timeout_seconds": 10}
+    options = {"label_selector": "app=w", "resource_version": revision, "timeout_seconds": 240}
     for event in watcher.stream(api.list_namespaced_pod, pods.namespace, **options):
         seen.append(event)
         if event["type"] == "DELETED":
@@ -69,7 +69,7 @@ def test_watch_tells_the_whole_life_of_a_pod_in_order(pods: Pods, api: CoreV1Api
 
 def test_watch_delivers_at_once_and_ends_at_its_timeout(pods: Pods, api: CoreV1Api) -> None:
     threading.Timer(0.2, lambda: pods.python("sudden", "", nodeSelector={"pool": "none"})).start()
-    stream = watch.Watch().stream(api.list_namespaced_pod, pods.namespace, timeout_seconds=3)
+    stream = watch.Watch().stream(api.list_namespaced_pod, pods.namespace, timeout_seconds=10)
     assert next(stream)["object"].metadata.name == "sudden"
     assert {event["object"].metadata.name for event in stream} <= {"sudden"}
 
@@ -87,7 +87,7 @@ def test_object_that_leaves_the_selection_is_deleted_for_its_watcher(pods: Pods,
 def test_events_of_a_pod_can_be_watched(pods: Pods, api: CoreV1Api) -> None:
     pods.python("reported", "")
     pods.events("reported", until="Started")
-    options = {"field_selector": "involvedObject.name=reported", "timeout_seconds": 20}
+    options = {"field_selector": "involvedObject.name=reported", "timeout_seconds": 240}
     wanted, seen = {"Scheduled", "Pulled", "Created", "Started"}, set()
     for event in watch.Watch().stream(api.list_namespaced_event, pods.namespace, **options):
         seen.add(event["object"].reason)

@@ -17,7 +17,7 @@ def main() -> None:
     if os.environ["LOCAL_RANK"] == "0":
         job.write_model(Model.model_validate_json(os.environ["STORED_MODEL"]))
         os.kill(int(os.environ["STEP"]), signal.SIGTERM)
-    time.sleep(60)
+    time.sleep(600)
 
 
 if __name__ == "__main__":
