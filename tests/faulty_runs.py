@@ -34,8 +34,8 @@ SMALL: dict[str, Any] = {
 PROFILES = {
     "small": SMALL,
     "brief": SMALL | {"deadline_seconds": 8},
-    "absent": SMALL | {"limits": {"memory": "96Mi", "evergreen.test/gpu": "1"}, "schedule_timeout_seconds": 3},
-    "impatient": SMALL | {"schedule_timeout_seconds": 3},
+    "absent": SMALL | {"limits": {"memory": "96Mi", "evergreen.test/gpu": "1"}, "schedule_timeout_seconds": 15},
+    "impatient": SMALL | {"schedule_timeout_seconds": 15},
 }
 PATIENCE_SECONDS = 400.0
 

@@ -80,7 +80,8 @@ class Pods:
 
         def waits(pod: Any) -> bool:
             states = [status.state.waiting for status in pod.status.container_statuses or []]
-            return bool(states and states[0] and states[0].reason == reason)
+            found = states[0] if states else None
+            return bool(found and found.reason == reason and not NOT_HEARD_YET.search(found.message or ""))
 
         return self.wait(name, waits).status.container_statuses[0].state.waiting
 

@@ -49,6 +49,14 @@ def using(tmp_path: Path) -> Use:
     return use
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Time for a busy server, except where a test is about one that never answers."""
+    if "port" not in request.fixturenames:
+        monkeypatch.setattr("evergreen.doctor.kubernetes_api.TIMEOUT", (60, 240))
+        monkeypatch.setattr("evergreen.doctor.image_checks.PATIENCE_SECONDS", 600)
+
+
 def test_secret_has_the_name_that_pods_use() -> None:
     assert LAKE_SECRET == SECRET_OF_PODS
 

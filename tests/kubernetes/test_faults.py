@@ -44,7 +44,8 @@ def switched(local_place: Place, faulty: Callable[..., Faulty]) -> Iterator[Any]
         for switch in (*SWITCHES, "log_cut"):
             step = _step(switch, deferrable)
             program = "long" if switch == "log_cut" else "wait"
-            scenarios.append({"step": step, "program": program, "deferrable": deferrable, "profile": "impatient"})
+            profile = "impatient" if switch in ("never_scheduled", "image_pull_fails") else "small"
+            scenarios.append({"step": step, "program": program, "deferrable": deferrable, "profile": profile})
             getattr(faults, switch)(f"evergreen/step={step}")
     run = faulty(local_place, scenarios)
     yield run.outcome()

@@ -19,6 +19,7 @@ import yaml
 
 from evergreen.orchestration.pod_diagnosis import Action, Cause
 from faulty_runs import Faulty, Outcome, Place, faulty, real_place  # noqa: F401 - fixtures
+from namespaces import namespace_for
 
 pytestmark = [pytest.mark.airflow, pytest.mark.cluster]
 
@@ -40,12 +41,12 @@ REAL = {
 @pytest.fixture(scope="module")
 def full_namespace(real_place: Place) -> Iterator[str]:
     """A namespace whose quota allows no pod."""
-    name = f"{real_place.namespace}-full"
-    real_place.api.create_namespace({"metadata": {"name": name}})
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    real_place.api.create_namespaced_resource_quota(name, quota)
-    yield name
-    real_place.api.delete_namespace(name, grace_period_seconds=0)
+    with namespace_for(real_place.api, "evergreen-full") as name:
+        real_place.api.create_namespaced_resource_quota(name, quota)
+        while not real_place.api.read_namespaced_resource_quota("none", name).status.hard:
+            time.sleep(0.1)
+        yield name
 
 
 @pytest.fixture(scope="module")

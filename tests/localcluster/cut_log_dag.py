@@ -19,7 +19,7 @@ with DAG("cut", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as d
         name="sync-cut",
         image="python:3.11-slim",
         cmds=["python", "-u", "-c"],
-        arguments=["import time\nfor i in range(30): print('cut', i); time.sleep(0.1)"],
+        arguments=["import time\nfor i in range(30): print('cut', i); time.sleep(0.5)"],
         in_cluster=False,
         startup_check_interval_seconds=0.2,
         base_container_status_polling_interval=0.2,

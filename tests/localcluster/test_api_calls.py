@@ -23,7 +23,7 @@ def refusal_of(
     headers = {} if authorization is None else {"Authorization": authorization}
     request = urllib.request.Request(url + path, headers=headers, data=body)  # noqa: S310
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(request, timeout=10)  # noqa: S310
+        urllib.request.urlopen(request, timeout=240)  # noqa: S310
     with refusal.value as answer:
         status: dict[str, Any] = json.load(answer)
     assert answer.code == status["code"]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 import urllib3
+from kubernetes import watch
 from kubernetes.client import ApiException
 
 from evergreen.localcluster.fault_client import call
@@ -26,7 +29,7 @@ def test_evicted_pod_fails_with_its_reason(pods: Any, cluster: LocalCluster) -> 
     assert pod.status.reason == "Evicted"
     assert "low on resource: memory" in pod.status.message
     assert conditions(pod)["DisruptionTarget"] == ("True", "TerminationByKubelet")
-    assert pod.status.container_statuses[0].state.terminated.exit_code == 143
+    assert pod.status.container_statuses[0].state.terminated.exit_code in (143, 137)  # it has a second to die in order
     assert "Evicted" in dict(pods.events("victim"))
 
 
@@ -38,11 +41,10 @@ def test_oom_fault_looks_like_a_real_one(pods: Any, cluster: LocalCluster) -> No
 
 
 def test_fault_waits_until_the_pod_has_run_for_a_while(pods: Any, cluster: LocalCluster) -> None:
-    cluster.faults.oom(after_seconds=1.0)
-    pods.python("victim", "import time\nwhile True: print(time.time()); time.sleep(0.05)")
-    pods.ended("victim")
-    times = [float(line) for line in pods.log("victim")]
-    assert times[-1] - times[0] > 0.7
+    cluster.faults.oom(after_seconds=3.0)
+    pods.python("victim", SLEEP)
+    ended = pods.ended("victim")
+    assert (ended.finished_at - ended.started_at).total_seconds() >= 2  # both are whole seconds
 
 
 def test_fault_strikes_the_next_matching_pod_only(pods: Any, cluster: LocalCluster) -> None:
@@ -81,10 +83,20 @@ def test_pod_is_never_scheduled_until_the_fault_is_cleared(pods: Any, cluster: L
     pods.phase("stuck", "Succeeded")
 
 
+def _first_deleted(pods: Any, act: Callable[[], object]) -> Any:
+    """The victim as it is when it is first marked as deleted after `act`; it may be gone a second later."""
+    revision = pods.api.list_namespaced_pod("default").metadata.resource_version
+    act()
+    changes = watch.Watch().stream(
+        pods.api.list_namespaced_pod, "default", resource_version=revision, timeout_seconds=240
+    )
+    seen = (change["object"] for change in changes)
+    return next(pod for pod in seen if pod.metadata.name == "victim" and pod.metadata.deletion_timestamp)
+
+
 def test_preempted_pod_vanishes_before_it_starts(pods: Any, cluster: LocalCluster) -> None:
     cluster.faults.preempt_before_start("app=trainer")
-    pods.python("victim", "print('never')", labels=LABELS)
-    pod = pods.wait("victim", lambda p: p.metadata.deletion_timestamp)
+    pod = _first_deleted(pods, lambda: pods.python("victim", "print('never')", labels=LABELS))
     assert conditions(pod)["DisruptionTarget"] == ("True", "PreemptionByScheduler")
     assert not any(status.state.running for status in pod.status.container_statuses or [])
     pods.gone("victim")
@@ -142,8 +154,7 @@ def test_lost_node_takes_its_pods_with_it_and_comes_back(pods: Any, cluster: Loc
     pods.python("neighbour", SLEEP)
     pods.phase("neighbour", "Running")
     pods.phase("victim", "Running")
-    cluster.faults.node_lost("app=trainer")
-    pod = pods.wait("victim", lambda p: p.metadata.deletion_timestamp)
+    pod = _first_deleted(pods, lambda: cluster.faults.node_lost("app=trainer"))
     assert (pod.status.phase, pod.status.reason) == ("Running", "NodeLost")
     assert conditions(pod)["DisruptionTarget"] == ("True", "DeletionByTaintManager")
     with pytest.raises(ApiException, match="connection refused"):
@@ -157,14 +168,19 @@ def test_lost_node_takes_its_pods_with_it_and_comes_back(pods: Any, cluster: Loc
     pods.phase("afterwards", "Succeeded")
 
 
-def test_cut_log_breaks_once_in_the_middle_of_a_line_and_the_pod_runs_on(pods: Any, cluster: LocalCluster) -> None:
+def test_cut_log_breaks_once_in_the_middle_of_a_line_and_the_pod_runs_on(
+    pods: Any, cluster: LocalCluster, tmp_path: Path
+) -> None:
     cluster.faults.log_cut("app=trainer")
-    pods.python("talker", "import time\nfor i in range(20): print('line', i); time.sleep(0.05)", labels=LABELS)
+    await_go = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"
+    program = f"for i in range(19): print('line', i)\n{await_go}print('line 19')"
+    pods.create("talker", ["python", "-uc", program, str(tmp_path / "go")], labels=LABELS)
     pods.phase("talker", "Running")
     stream = pods.api.read_namespaced_pod_log("talker", "default", follow=True, _preload_content=False)
     received: list[bytes] = []
     with pytest.raises(urllib3.exceptions.HTTPError):
         received.extend(stream.stream(amt=None))
+    (tmp_path / "go").touch()
     assert not received[-1].endswith(b"\n")
     assert b"line 19" not in b"".join(received)
     assert pods.log("talker", follow=True) == [f"line {i}" for i in range(20)]

@@ -12,20 +12,21 @@ from evergreen.localcluster.credentials import read_kubeconfig
 from evergreen.localcluster.server_process import LocalCluster
 from evergreen.localcluster.wire import read_json
 
-COUNT = "import time\nfor i in range(60): print(i); time.sleep(0.2)\nraise SystemExit(42)"
 AWAIT = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"
+COUNT = f"for i in range(59): print(i)\n{AWAIT}print(59); raise SystemExit(42)"
 
 
 def test_running_pod_is_adopted_by_the_next_server_and_loses_nothing(
-    local_cluster: LocalCluster, own_pods: Any
+    local_cluster: LocalCluster, own_pods: Any, tmp_path: Path
 ) -> None:
-    own_pods.python("long", COUNT)
+    own_pods.create("long", ["python", "-uc", COUNT, str(tmp_path / "go")])
     pod = own_pods.phase("long", "Running")
     started = pod.status.container_statuses[0].state.running.started_at
     local_cluster.restart()
     again = own_pods.read("long")
     assert again.status.phase == "Running"
     assert again.metadata.uid == pod.metadata.uid
+    (tmp_path / "go").touch()
     assert own_pods.log("long", follow=True) == [str(i) for i in range(60)]
     ended = own_pods.ended("long")
     assert (ended.exit_code, ended.started_at) == (42, started)
@@ -50,7 +51,7 @@ def test_limits_hold_while_no_server_is_there(local_cluster: LocalCluster, own_p
     own_pods.create("greedy", greedy, container={"resources": {"limits": {"memory": "100Mi"}}})
     own_pods.phase("greedy", "Running")
     own_pods.python("late", "import time; time.sleep(900)", activeDeadlineSeconds=5)
-    own_pods.phase("late", "Running")
+    own_pods.phase("late", "Running", "Failed")
     local_cluster.kill()
     (tmp_path / "go").touch()
     time.sleep(5.5)

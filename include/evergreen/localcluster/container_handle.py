@@ -55,7 +55,7 @@ class Shims:
 
     def __init__(self) -> None:
         self._processes: dict[Path, subprocess.Popen[bytes]] = {}
-        self.started_again: set[Path] = set()
+        self.started_again: dict[Path, float] = {}
 
     def start(self, directory: Path) -> None:
         """Start the shim of a container, in a session of its own: it survives this server."""
@@ -139,12 +139,13 @@ class ContainerHandle:
 
     def _start_again_when_stuck(self) -> ContainerState:
         """A server died between writing launch.json and starting the shim: safe, a directory runs once."""
+        again = self._shims.started_again.get(self.directory)
         age = time.time() - (self.directory / "launch.json").stat().st_mtime
-        if age > _START_PATIENCE_SECONDS:
-            return self._lost(None)
-        if age > 1.0 and self.directory not in self._shims.started_again:
-            self._shims.started_again.add(self.directory)
+        if again is None and age > 1.0:
+            self._shims.started_again[self.directory] = time.monotonic()
             self._shims.start(self.directory)
+        if again is not None and time.monotonic() - again > _START_PATIENCE_SECONDS:
+            return self._lost(None)
         return CREATING
 
     def _lost(self, started_at: str | None) -> Terminated:

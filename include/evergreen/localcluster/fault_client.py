@@ -11,7 +11,7 @@ from evergreen.localcluster.credentials import read_kubeconfig
 from evergreen.localcluster.faults import Fault, FaultKind
 from evergreen.localcluster.wire import Json
 
-_TIMEOUT_SECONDS = 30
+_TIMEOUT_SECONDS = 120
 
 
 def call(kubeconfig: Path, method: str, path: str, body: Json | None = None) -> Json:

@@ -18,7 +18,7 @@ _LOW_ON_MEMORY = "The node was low on resource: memory. Threshold quantity: 100M
 _EVICTION_GRACE_SECONDS = 1.0
 """Hard eviction, as by the kubelet: no time to finish anything, a second to die in order."""
 _PREEMPTED_STAYS_SECONDS = 1.0
-_LOST_STAYS_SECONDS = 2.0
+_LOST_STAYS_SECONDS = 5.0
 """Minutes in a real cluster (tolerationSeconds 300); long enough here to be seen by a poll."""
 _WHILE_RUNNING = (FaultKind.EVICT, FaultKind.OOM, FaultKind.DELETE, FaultKind.NODE_LOST)
 

@@ -15,8 +15,8 @@ from evergreen.localcluster.credentials import KUBECONFIG, read_kubeconfig
 from evergreen.localcluster.fault_client import Faults, call
 from evergreen.localcluster.wire import Json
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 120.0
 
 
 class LocalCluster:

@@ -6,7 +6,7 @@ import asyncio
 
 from kubernetes_asyncio import client, config, watch
 
-from kube_pods import ClusterUnderTest, Pods
+from kube_pods import NOT_HEARD_YET, ClusterUnderTest, Pods
 
 REASONS = {"Scheduled", "Pulled", "Created", "Started"}
 
@@ -39,7 +39,8 @@ async def _follow_to_the_end(cluster: ClusterUnderTest) -> tuple[list[str], list
             async for event in watched.stream(
                 api.list_namespaced_event, namespace=cluster.namespace, field_selector=selector, timeout_seconds=240
             ):
-                reasons.add(event["object"].reason)
+                if not NOT_HEARD_YET.search(event["object"].message or ""):
+                    reasons.add(event["object"].reason)
                 if reasons >= REASONS:
                     break
         await api.delete_namespaced_pod(

@@ -25,7 +25,7 @@ def test_deleted_pod_is_asked_to_end_and_its_last_words_are_heard(pods: Pods) ->
     answer = pods.delete("careful", body=V1DeleteOptions(propagation_policy="Foreground"))
     assert answer.metadata.deletion_timestamp is not None
     assert answer.metadata.deletion_grace_period_seconds == 30
-    assert pods.read("careful").status.phase == "Running"
+    assert answer.status.phase == "Running"
     # A kubelet that looks again after containerd forgot the container says so in the stream itself.
     heard = [line.decode().strip() for line in stream if not line.startswith(b"rpc error: ")]
     assert heard == ["ready", "saved"]

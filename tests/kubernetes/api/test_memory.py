@@ -16,9 +16,8 @@ def test_container_over_its_memory_limit_is_killed_with_137(pods: Pods) -> None:
 
 def test_memory_of_child_processes_counts(pods: Pods) -> None:
     child = "x = bytearray(70 << 20); import time; time.sleep(900)"
-    program = (
-        f"import os, subprocess, sys; [subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in 'ab']; os.wait()"
-    )
+    start = f"[subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in 'ab']"
+    program = f"import os, subprocess, sys, time; {start}; os.wait(); time.sleep(5)"
     pods.python("parent", program, container=LIMIT)
     assert pods.ended("parent").reason == "OOMKilled"
 
