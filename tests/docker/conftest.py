@@ -113,7 +113,7 @@ class ImagePods:
 
     def delete(self, name: str) -> None:
         """Asks the pod to stop, and returns when it has."""
-        self.api.delete_namespaced_pod(name, self.namespace, grace_period_seconds=20)
+        self.api.delete_namespaced_pod(name, self.namespace, grace_period_seconds=120)
         give_up_at = time.monotonic() + START_SECONDS
         with contextlib.suppress(ApiException):
             while time.monotonic() < give_up_at:

@@ -81,6 +81,7 @@ def test_the_charts_probes_and_log_groomer_find_their_scripts(pods: ImagePods, a
     assert "3.3.2" in pods.run(airflow_image, ["sh", "-c", "exec /entrypoint airflow version"]).splitlines()
     command = (
         "mkdir -p $AIRFLOW_HOME/logs/old && touch -d '20 days ago' $AIRFLOW_HOME/logs/old/1.log"
-        " && touch $AIRFLOW_HOME/logs/new.log; timeout 5 bash /clean-logs; ls $AIRFLOW_HOME/logs"
+        " && touch $AIRFLOW_HOME/logs/new.log; bash /clean-logs & for second in {1..240}; do"
+        " [ -e $AIRFLOW_HOME/logs/old ] || break; sleep 1; done; ls $AIRFLOW_HOME/logs"
     )
     assert pods.run(airflow_image, ["bash", "-c", command]).split() == ["new.log"]

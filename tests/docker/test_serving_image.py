@@ -72,9 +72,10 @@ def test_served_scores_are_those_of_this_process_to_the_bit(
     name = pods.start(serving_image, lake=inside, EVERGREEN_SERVING_TOKEN=TOKEN)
     url = f"http://{pods.wait(name, 'Running').status.pod_ip}:8000"
     _wait_until_ready(url, pods, name)
-    assert httpx.get(f"{url}/livez").status_code == 200
-    answer = httpx.post(f"{url}/v1/fraud/predict", json=requests, headers={"Authorization": f"Bearer {TOKEN}"})
-    assert httpx.post(f"{url}/v1/fraud/predict", json=requests).status_code == 401
+    with httpx.Client(base_url=url, timeout=WAIT_SECONDS) as client:
+        assert client.get("/livez").status_code == 200
+        answer = client.post("/v1/fraud/predict", json=requests, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert client.post("/v1/fraud/predict", json=requests).status_code == 401
     pods.delete(name)
     scores = [row["score"] for row in answer.raise_for_status().json()["predictions"]]
     assert len(set(scores)) > 10

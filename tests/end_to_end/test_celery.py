@@ -40,8 +40,6 @@ FIRST = LAST - timedelta(days=35)
 MONTH = days_between(FIRST, FIRST + timedelta(days=29))
 WEEK = days_between(FIRST + timedelta(days=30), LAST - timedelta(days=1))
 """Days for the test that kills a worker, after the month and without the last day, which its schedule may ingest."""
-# A worker's death is noticed sooner than the 60 s that ship, so that the test waits less.
-IMPATIENCE = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _variables(root: Path, broker_url: str) -> Mapping[str, str]:
     own = variables_of(root / "home") | {"EVERGREEN_PIPELINES": str(PROJECT / "include" / "pipelines")}
     api = f"http://127.0.0.1:{own['EVERGREEN_AIRFLOW_PORT']}/execution/"
     shipped = celery_variables(root / "secrets", broker_url)
-    return own | shipped | IMPATIENCE | {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api}
+    return own | shipped | {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api}
 
 
 def _running(home: Home, broker_url: str) -> Iterator[CeleryInstallation]:
@@ -86,6 +84,8 @@ def _running(home: Home, broker_url: str) -> Iterator[CeleryInstallation]:
         wait_until(lambda: airflow.ready([INGEST]), "DAGs")
         source = variables["AIRFLOW_CONN_FRAUD_SOURCE"]
         write_days(source, SampleConfig(rows_per_day=500), FIRST, LAST, known_until=end_of(LAST))
+        # After a midnight on the way, the nightly run is of one more day.
+        write_days(source, SampleConfig(rows_per_day=500), LAST + timedelta(days=1), LAST + timedelta(days=1))
         yield CeleryInstallation(home, airflow, Lake(settings.lake_url), source, broker_url)
         airflow.close()
     finally:
@@ -112,17 +112,23 @@ def test_password_of_the_broker_is_in_no_environment_and_no_process_list(on_cele
 
 
 def test_doctor_finds_the_installation_well(on_celery: CeleryInstallation) -> None:
-    asked = subprocess.run(
-        [sys.executable, "-m", "evergreen.cli", "doctor", "--json"],
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = json.loads(asked.stdout)
-    assert [check for check in found["checks"] if check["state"] == "failed"] == []
-    assert asked.returncode == 0, asked.stderr
-    well = {check["name"] for check in found["checks"] if check["part"] == "airflow" and check["state"] == "ok"}
+    found: list[dict[str, str]] = []
+
+    def nothing_failed() -> bool:
+        # A part that a busy machine holds up may miss the doctor's patience once.
+        asked = subprocess.run(
+            [sys.executable, "-m", "evergreen.cli", "doctor", "--json"],
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sys.stdout.write(asked.stdout + asked.stderr)  # for a person, when it never does
+        found[:] = json.loads(asked.stdout)["checks"]
+        return asked.returncode == 0 and not any(check["state"] == "failed" for check in found)
+
+    wait_until(nothing_failed, "doctor without a failed check")
+    well = {check["name"] for check in found if check["part"] == "airflow" and check["state"] == "ok"}
     assert well == {"parts", "DAGs", "pool gpu", "connection fraud_source"}
 
 
@@ -131,8 +137,7 @@ def test_two_workers_share_a_backfill_of_thirty_days(
 ) -> None:
     runs = _backfill(on_celery, MONTH)
     assert [run["partition_key"] for run in runs] == [day.isoformat() for day in MONTH], "no day missing, none twice"
-    taken = tasks_taken(on_celery.broker_url)
-    assert set(taken) == set(workers)
+    taken = _taken_by(on_celery, set(workers))
     assert min(taken.values()) >= len(MONTH) // 2, "both workers did a good part of the ninety tasks"
     expected = _done_by_hand(fraud, on_celery.source_url, MONTH, Lake((tmp_path / "by_hand").as_uri()))
     found = _clean_digests(on_celery.lake)
@@ -146,18 +151,35 @@ def test_backfill_goes_on_when_a_worker_is_killed(on_celery: CeleryInstallation,
     wait_until(lambda: _killed_in_a_task(on_celery, workers["two"]), "a task of the second worker")
     runs = _finished(on_celery, started, len(WEEK))
     assert [run["partition_key"] for run in runs] == [day.isoformat() for day in WEEK]
-    assert set(tasks_taken(on_celery.broker_url)) == {"one"}
+    _taken_by(on_celery, {"one"})
     assert set(_clean_digests(on_celery.lake)) >= {*MONTH, *WEEK}
     assert sum(_verified_receipts(on_celery.lake, str(run["dag_run_id"])) for run in runs) == 3 * len(WEEK)
     assert _second_tries(on_celery, runs), "something was running where the power went off"
 
 
+def _taken_by(on_celery: CeleryInstallation, workers: set[str]) -> dict[str, int]:
+    """How many tasks each of `workers` has taken, once they and no others answer: a busy one may miss a question."""
+    taken: dict[str, int] = {}
+
+    def all_answer() -> bool:
+        taken.clear()
+        taken.update(tasks_taken(on_celery.broker_url))
+        return taken.keys() == workers
+
+    wait_until(all_answer, f"answer of {workers} alone")
+    return taken
+
+
 def _killed_in_a_task(on_celery: CeleryInstallation, worker: Worker) -> bool:
-    """Whether the worker ran a task that Airflow still waits for, and is dead now."""
+    """Whether the worker ran a task that Airflow still waits for, and is dead now.
+
+    It lives on while a task that it has taken is still queued to Airflow, which would miss that one for ten minutes.
+    """
     with worker.halted() as taken:
         runs = [run for run in on_celery.airflow.runs(INGEST) if run["state"] == "running"]
         tasks = [task for run in runs for task in on_celery.airflow.tasks(INGEST, str(run["dag_run_id"]))]
-        if any(task["id"] in taken and task["state"] == "running" for task in tasks):
+        states = {task["state"] for task in tasks if task["id"] in taken}
+        if "running" in states and "queued" not in states:
             worker.kill()
             return True
     return False
@@ -177,7 +199,7 @@ def _finished(on_celery: CeleryInstallation, backfill: int, count: int) -> list[
     def completed() -> bool:
         return bool(on_celery.airflow.get(f"/backfills/{backfill}")["completed_at"])
 
-    wait_until(completed, f"end of a backfill of {count} days", 900)
+    wait_until(completed, f"end of a backfill of {count} days", 1800)
     runs = [run for run in on_celery.airflow.runs(INGEST) if run["run_type"] == "backfill"][:count]
     assert {run["state"] for run in runs} == {"success"}
     return sorted(runs, key=lambda run: str(run["partition_key"]))

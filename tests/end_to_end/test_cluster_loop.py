@@ -51,9 +51,25 @@ class OnCluster:
     here: Installation
     cluster: Cluster
 
-    def served_versions(self, pipeline: str) -> list[str | None]:
-        """What each replica that is ready answers with."""
-        return [httpx.get(f"{url}/v1/{pipeline}", timeout=10).json()["version"] for url in self.cluster.replicas()]
+    def replicas(self) -> list[str]:
+        """Base URLs of the replicas, once as many as wanted are ready."""
+        ready: list[str] = []
+
+        def complete() -> bool:
+            ready[:] = self.cluster.replicas()
+            return len(ready) == self.cluster.replicas_wanted()
+
+        wait_until(complete, "replicas that are ready")
+        return ready
+
+    def wait_for_version(self, pipeline: str, version: str) -> None:
+        """Returns when every replica answers with it; one that was not ready when it was deployed takes it up later."""
+
+        def served() -> bool:
+            answers = [httpx.get(f"{url}/v1/{pipeline}", timeout=240) for url in self.replicas()]
+            return {answer.json()["version"] for answer in answers} == {version}
+
+        wait_until(served, f"{pipeline} {version} from every replica")
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +172,15 @@ def test_training_and_evaluation_were_pods_of_the_trainer_image(
 def test_every_replica_answers_with_what_the_ledger_says(serving: OnCluster, pipeline: str) -> None:
     current = serving.here.ledger.current(pipeline)
     assert current is not None
-    assert serving.served_versions(pipeline) == [current.to_version] * serving.cluster.replicas_wanted()
+    serving.wait_for_version(pipeline, current.to_version)
 
 
 def test_replicas_predict_alike_and_refuse_strangers(serving: OnCluster) -> None:
     row = example_row(read_pipeline(serving.here.settings.pipelines / "fraud.yaml"))
-    urls = [f"{url}/v1/fraud/predict" for url in serving.cluster.replicas()]
-    assert {httpx.post(url, json={"rows": [row]}).status_code for url in urls} == {401}
+    urls = [f"{url}/v1/fraud/predict" for url in serving.replicas()]
+    assert {httpx.post(url, json={"rows": [row]}, timeout=240).status_code for url in urls} == {401}
     bearer = {"authorization": f"Bearer {TOKEN}"}
-    answers = [httpx.post(url, json={"rows": [row]}, headers=bearer).json() for url in urls]
+    answers = [httpx.post(url, json={"rows": [row]}, headers=bearer, timeout=240).json() for url in urls]
     assert len({answer["predictions"][0]["score"] for answer in answers}) == 1
 
 
@@ -174,10 +190,10 @@ def test_rollback_reaches_every_replica(serving: OnCluster) -> None:
     assert first is not None
     older = next(v.model.version for v in serving.here.ledger.versions("fraud") if v.model.backfill)
     serving.here.succeed("deploy_model", "older", {"version": older, "reason": "an experiment"})
-    assert set(serving.served_versions("fraud")) == {older}
+    serving.wait_for_version("fraud", older)
     rolled = serving.here.evergreen("rollback", "fraud")
     assert rolled.returncode == 0, rolled.stderr
-    assert set(serving.served_versions("fraud")) == {first.to_version}
+    serving.wait_for_version("fraud", first.to_version)
 
 
 def test_drift_is_watched_over_the_bucket(serving: OnCluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from kubernetes.client import CoreV1Api, V1Pod
 from kubernetes.config import new_client_from_config
+from kubernetes.watch import Watch
 
 from end_to_end.cluster_installation import lake_in_bucket
 from end_to_end.installation import LAST, PROJECT, variables_of, wait_until
@@ -34,6 +36,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.cluster, pytest.mark.s3]
 EXECUTORS = PROJECT / "docker" / "airflow" / "executors"
 INGEST = "fraud.ingest_data"
 TASKS = {"extract_day", "validate_day", "build_features"}
+WORKERS = "app.kubernetes.io/name=evergreen-airflow-worker"
 API = "http://airflow-api-server.airflow:8080/execution/"
 """The api-server as the files that ship name it."""
 
@@ -48,8 +51,25 @@ class OnPods:
     namespace: str
 
     def workers(self) -> list[V1Pod]:
-        selector = "app.kubernetes.io/name=evergreen-airflow-worker"
-        found: list[V1Pod] = self.pods.list_namespaced_pod(self.namespace, label_selector=selector).items
+        found: list[V1Pod] = self.pods.list_namespaced_pod(self.namespace, label_selector=WORKERS).items
+        return found
+
+    def deleted_workers(self, run_id: str, since: str) -> list[V1Pod]:
+        """The pods of that run deleted after the version `since` of the cluster, once there is one of each task."""
+        found: list[V1Pod] = []
+        events = Watch().stream(
+            self.pods.list_namespaced_pod,
+            self.namespace,
+            label_selector=WORKERS,
+            resource_version=since,
+            timeout_seconds=1200,
+        )
+        for event in events:
+            pod = event["object"]
+            if event["type"] == "DELETED" and pod.metadata.labels["run_id"] == run_id:
+                found.append(pod)
+            if {pod.metadata.labels["task_id"] for pod in found} == TASKS:
+                break
         return found
 
 
@@ -158,12 +178,12 @@ def _ready(home: Home, api: CoreV1Api, namespace: str) -> OnPods:
 
 
 def test_every_task_of_a_run_was_a_pod_of_its_own(installation: OnPods, airflow_image: str) -> None:
-    seen: dict[str, V1Pod] = {}
-    installation.airflow.trigger(INGEST, run_id="on-pods", conf={"day": LAST.isoformat()})
-    installation.airflow.wait(
-        INGEST, "on-pods", lambda _: seen.update({pod.metadata.name: pod for pod in installation.workers()}), 300
-    )
-    ours = [pod for pod in seen.values() if pod.metadata.labels["run_id"] == "on-pods"]
+    before = installation.pods.list_namespaced_pod(installation.namespace).metadata.resource_version
+    with ThreadPoolExecutor() as beside:
+        deleted = beside.submit(installation.deleted_workers, "on-pods", before)
+        installation.airflow.trigger(INGEST, run_id="on-pods", conf={"day": LAST.isoformat()})
+        installation.airflow.wait(INGEST, "on-pods", lambda _: None, 900)
+        ours = deleted.result()
     assert {pod.metadata.labels["task_id"] for pod in ours} == TASKS
     assert {pod.spec.containers[0].image for pod in ours} == {airflow_image}
     receipts = read_receipts(installation.lake, "fraud", f"{INGEST}.on-pods")

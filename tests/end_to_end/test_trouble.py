@@ -8,10 +8,10 @@ import signal
 import httpx
 import psutil
 import pytest
-from kubernetes import client, config
 
 from end_to_end.installation import Installation, day, wait_until
 from evergreen.lake.receipts import read_receipts
+from evergreen.localcluster.fault_client import Faults
 from evergreen.standalone.home import find_process
 
 pytestmark = pytest.mark.airflow
@@ -29,17 +29,15 @@ def _tries(installation: Installation, run_id: str, task: str) -> list[dict[str,
 
 
 def test_killed_training_pod_is_never_green_and_the_retry_recovers(serving: Installation) -> None:
-    config.load_kube_config(str(serving.settings.kubeconfig))
-    pods = client.CoreV1Api()
-    serving.airflow.trigger("fraud.train_model", run_id="killed", conf={"day": day(9).isoformat(), "seed": 99})
-
-    def training() -> list[str]:
-        found = pods.list_namespaced_pod("default", label_selector="evergreen/step=train").items
-        return [pod.metadata.name for pod in found if pod.status.phase == "Running"]
-
-    wait_until(lambda: bool(training()), "a training pod")
-    pods.delete_namespaced_pod(training()[0], "default", grace_period_seconds=0)
-    serving.airflow.wait("fraud.train_model", "killed", lambda run: None, 900)
+    assert serving.settings.kubeconfig is not None
+    faults = Faults(serving.settings.kubeconfig)
+    fault = faults.node_lost("evergreen/step=train,run_id=killed")
+    try:
+        serving.airflow.trigger("fraud.train_model", run_id="killed", conf={"day": day(9).isoformat(), "seed": 99})
+        serving.airflow.wait("fraud.train_model", "killed", lambda run: None, 900)
+        assert [len(each.struck) for each in faults.all() if each.id == fault] == [1]
+    finally:
+        faults.clear(fault)
     tries = _tries(serving, "killed", "train")
     assert [t["state"] for t in tries][-1] == "success"
     assert len(tries) >= 2
@@ -101,9 +99,11 @@ def test_missing_source_table_fails_at_once_and_says_so(ingested: Installation) 
             cursor.execute("alter table elsewhere rename to transactions")
         connection.close()
     task = next(t for t in ingested.airflow.tasks("fraud.ingest_data", "lost") if t["task_id"] == "extract_day")
-    assert task["try_number"] == 1
-    log = ingested.airflow.http.get("/dags/fraud.ingest_data/dagRuns/lost/taskInstances/extract_day/logs/1").text
-    assert "transactions" in log
+    logs = f"/dags/fraud.ingest_data/dagRuns/lost/taskInstances/{task['task_id']}/logs"
+    *before, last = [ingested.airflow.http.get(f"{logs}/{n + 1}").text for n in range(task["try_number"])]
+    assert "transactions" in last
+    assert "no such table or view" in last
+    assert not any("no such table or view" in log for log in before), "no try after the one that said so"
     assert ingested.lake.table("raw", "fraud").day(day(-1)) is None
 
 

@@ -35,7 +35,7 @@ class Database:
         return self.url_of("postgres")
 
     def url_of(self, user: str) -> str:
-        return f"postgresql://{user}@/{self.name}?host={self.folder}"
+        return f"postgresql://{user}@/{self.name}?host={self.folder}&connect_timeout=240"
 
     def run(self, statement: str, **values: object) -> None:
         connection = psycopg2.connect(self.url)

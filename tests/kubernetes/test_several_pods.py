@@ -120,24 +120,37 @@ def weights(
 def test_two_pods_train_the_model_of_two_processes(namespace: TrainingNamespace, inputs: str, weights: bytes) -> None:
     job = namespace.start("whole", inputs)
     job.run(until=lambda: job.succeeded)
-    assert job.ended == [], job.report()
+    assert {code for _, code in job.ended} <= {75}, job.report()  # a pod that waited too long for the other
     assert _weights(namespace.lake, _only_model(namespace.lake, "whole")) == weights
 
 
 def test_a_training_that_loses_its_pods_ends_at_the_same_weights(
     namespace: TrainingNamespace, inputs: str, weights: bytes
 ) -> None:
-    job = namespace.start("lost", inputs)
-    job.run(until=lambda: _num_checkpoints(namespace.lake) >= 2)
+    for run in ("lost", "lost-later", "lost-last"):
+        job = namespace.start(run, inputs)
+        resumed = _resumed_after_each_loss(job, namespace.lake)
+        job.run(until=lambda job=job: job.succeeded)  # type: ignore[misc]
+        assert {code for _, code in job.ended} <= {75}, job.report()
+        assert _weights(namespace.lake, _only_model(namespace.lake, run)) == weights
+        assert namespace.lake.objects.list("checkpoints") == []
+        if resumed:
+            return
+    raise AssertionError(f"each training was over before its pods were lost\n{job.report()}")
+
+
+def _resumed_after_each_loss(job: IndexedJob, lake: Lake) -> bool:
+    """Whether the training went on from a checkpoint after it lost one pod, then the other."""
+    job.run(until=lambda: _num_checkpoints(lake) >= 2 or job.succeeded)
     for lost, left in ((1, 0), (0, 1)):
+        if job.succeeded:
+            return False
         before = _num_resumed(job, left)
         job.lose(lost)
         job.run(until=lambda seen=before: _num_resumed(job, 0, 1) > seen or job.succeeded)  # type: ignore[misc]
-        assert not job.succeeded, job.report()
-    job.run(until=lambda: job.succeeded)
-    assert {code for _, code in job.ended} <= {75}, job.report()
-    assert _weights(namespace.lake, _only_model(namespace.lake, "lost")) == weights
-    assert namespace.lake.objects.list("checkpoints") == []
+        if _num_resumed(job, 0, 1) <= before:
+            return False
+    return True
 
 
 def _only_model(lake: Lake, run: str) -> Model:

@@ -14,6 +14,7 @@ from evergreen.lake.lake import Lake
 from real_parts import S3Server
 
 BUCKET = "evergreen-lake-tests"
+PATIENT = {"AWS_TIMEOUT_SECONDS": "120", "AWS_CONNECT_TIMEOUT_SECONDS": "120"}
 
 
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3)])
@@ -34,7 +35,7 @@ def s3_lake(s3: S3Server, bucket: Minio) -> Lake:
 
 def _in_bucket(server: S3Server) -> Lake:
     """A lake of its own, with patience: the server shares its processors with everything else under test."""
-    return Lake(f"s3://{BUCKET}/{uuid.uuid4().hex}", {**server.options, "AWS_TIMEOUT_SECONDS": "40"})
+    return Lake(f"s3://{BUCKET}/{uuid.uuid4().hex}", {**server.options, **PATIENT})
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,12 @@ from minio import Minio
 
 from evergreen.errors import LakeUnavailable
 from evergreen.lake.lake import Lake
-from real_parts import STATE, S3Server, start_s3
+from real_parts import LEASES, STATE, S3Server, start_s3
 
 DAY = date(2026, 11, 1)
 PORT = 9300
-QUICK = {"AWS_TIMEOUT_SECONDS": "2", "AWS_CONNECT_TIMEOUT_SECONDS": "1", "AWS_MAX_ATTEMPTS": "2"}
+PATIENT = {"AWS_TIMEOUT_SECONDS": "120", "AWS_CONNECT_TIMEOUT_SECONDS": "120", "AWS_MAX_ATTEMPTS": "2"}
+"""A killed server refuses at once; one started again first waits for the leases of the killed one to run out."""
 pytestmark = pytest.mark.s3
 
 
@@ -34,7 +35,7 @@ class OwnServer:
         self.keys = self.start()
 
     def start(self) -> S3Server:
-        return start_s3(self.tools, self.folder, PORT)
+        return start_s3(self.tools, self.folder, PORT, CEPH_ARGS=LEASES)
 
     def kill(self) -> None:
         """End all its processes at once, as a power cut would."""
@@ -106,9 +107,9 @@ def test_four_processes_at_once_lose_no_commit(s3_lake: Lake) -> None:
 
 def test_server_killed_in_the_middle_of_commits_leaves_whole_tables(own_server: OwnServer) -> None:
     for pause in (0.05, 0.4):
-        lake = Lake(f"s3://crash/{uuid.uuid4().hex}", {**own_server.keys.options, **QUICK})
+        lake = Lake(f"s3://crash/{uuid.uuid4().hex}", {**own_server.keys.options, **PATIENT})
         lake.table("raw", "fraud").append_day(DAY, pa.table({"value": [0]}))
-        writer = _writer(lake, "append", range(1, 1000))
+        writer = _writer(lake, "append", range(1, 10_000))  # more than it has time for
         assert writer.stdout is not None
         told = [int(writer.stdout.readline())]
         time.sleep(pause)

@@ -26,7 +26,7 @@ class Database:
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg2://postgres@/{self.name}?host={self.folder}"
+        return f"postgresql+psycopg2://postgres@/{self.name}?host={self.folder}&connect_timeout=240"
 
     def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of a statement run as a superuser, committed."""

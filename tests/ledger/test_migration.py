@@ -23,7 +23,10 @@ def _waiting(database: Any) -> int:
 
 
 def test_two_processes_migrate_at_once(database: Any) -> None:
-    script = f"from evergreen.ledger.ledger import Ledger; Ledger({database.url!r}).migrate()"
+    script = (
+        "from evergreen.ledger import appending, ledger; appending.LOCK_WAIT = '10min';"
+        f"ledger.Ledger({database.url!r}).migrate()"
+    )
     engine = sa.create_engine(database.url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         lock(connection, "migration")

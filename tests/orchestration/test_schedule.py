@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +14,8 @@ from airflow.serialization.encoders import encode_timetable
 from airflow.timetables import trigger
 from airflow.timetables.base import TimeRestriction
 
+from evergreen.orchestration import schedule
 from evergreen.orchestration.schedule import NIGHTLY, resolve_day
-
-TODAY = datetime.now(UTC).date()
 
 
 def _context(*, day: str | None = None, key: str | None = None, run_after: datetime | None = None) -> dict[str, Any]:
@@ -42,10 +41,12 @@ def test_disagreement_fails_at_once() -> None:
         resolve_day(_context(day="2026-11-01", key="2026-11-02"))
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_unfinished_day_is_refused(ahead: int) -> None:
+@pytest.mark.parametrize("day", ["2026-11-05", "2026-11-06"])
+def test_unfinished_day_is_refused(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 11, 5, 23, 59, 59, tzinfo=UTC)
+    monkeypatch.setattr(schedule, "datetime", SimpleNamespace(now=lambda _: now))
     with pytest.raises(AirflowFailException, match="has not ended"):
-        resolve_day(_context(day=(TODAY + timedelta(days=ahead)).isoformat()))
+        resolve_day(_context(day=day))
 
 
 @pytest.mark.parametrize("hour", [0, 2, 12])

@@ -83,7 +83,7 @@ def config() -> ServingConfig:
         max_body_bytes=20_000,
         max_rows=30,
         max_requests=25,
-        body_seconds=1.0,
+        body_seconds=5.0,
         model_poll_seconds=0.05,
         history_poll_seconds=0.05,
         retry_seconds=0.2,
@@ -111,7 +111,7 @@ def in_process(lake: Lake, fraud: Pipeline, tmp_path: Path, config: ServingConfi
     def run(scenario: Scenario, *, token: str | None = None, ready: bool = True) -> None:
         async def whole() -> None:
             async with running(token) as client:
-                with anyio.fail_after(20):
+                with anyio.fail_after(240):
                     while ready and (await client.get("/readyz")).status_code != 200:
                         await anyio.sleep(0.02)
                 await scenario(client)

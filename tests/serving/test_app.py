@@ -26,7 +26,7 @@ Run = Callable[..., None]
 
 async def until(client: httpx.AsyncClient, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """What GET /v1/fraud says once it is `good`."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(240):
         while True:
             state: dict[str, Any] = (await client.get("/v1/fraud")).json()
             if good(state):
@@ -166,7 +166,7 @@ def test_requests_beyond_the_limit_are_refused_unread(
     enough, read, predict = threading.Event(), [], Predictor.predict
 
     def slowly(self: Predictor, body: bytes, now: datetime) -> Predictions:
-        enough.wait(20)
+        enough.wait(600)
         return predict(self, body, now)
 
     async def body() -> AsyncIterator[bytes]:
@@ -183,7 +183,7 @@ def test_requests_beyond_the_limit_are_refused_unread(
         async with anyio.create_task_group() as group:
             for _ in range(28):
                 group.start_soon(one)
-            with anyio.move_on_after(5):
+            with anyio.move_on_after(240):
                 while len(answers) < 3:
                     await anyio.sleep(0.02)
             enough.set()
@@ -203,14 +203,14 @@ def test_a_body_that_does_not_come_gives_its_place_back(
 
     async def silence() -> AsyncIterator[bytes]:
         yield b"{"
-        await anyio.sleep(60)
+        await anyio.sleep(600)
 
     async def scenario(client: httpx.AsyncClient) -> None:
         async def one() -> None:
             answer = await client.post(PREDICT, content=silence())
             assert answer.status_code == HTTPStatus.REQUEST_TIMEOUT
 
-        with anyio.fail_after(20):
+        with anyio.fail_after(240):
             async with anyio.create_task_group() as group:
                 for _ in range(25):
                     group.start_soon(one)

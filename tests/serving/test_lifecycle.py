@@ -94,7 +94,7 @@ def test_models_swap_under_traffic_and_a_clean_stop_flushes(
     answers: list[tuple[int, str]] = []
 
     def hammer() -> None:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=WAIT_SECONDS) as client:
             while not stop.is_set():
                 row = transactions(prefix=f"h{len(answers)}-")[0]
                 answer = client.post("/v1/fraud/predict", json=row)
@@ -106,7 +106,7 @@ def test_models_swap_under_traffic_and_a_clean_stop_flushes(
         wanted = models[turn % 2].version
         publish(model=models[turn % 2])
         deadline = time.monotonic() + WAIT_SECONDS
-        while httpx.get(f"{server.url}/v1/fraud").json()["version"] != wanted:
+        while httpx.get(f"{server.url}/v1/fraud", timeout=WAIT_SECONDS).json()["version"] != wanted:
             assert time.monotonic() < deadline, server.log
             time.sleep(0.05)
     stop.set()
@@ -126,7 +126,7 @@ def test_a_killed_server_loses_nothing_it_acknowledged(
     publish()
     server.start()
     acknowledged: list[str] = []
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=WAIT_SECONDS) as client:
         for n in range(40):
             answer = client.post("/v1/fraud/predict", json={"rows": transactions(5, prefix=f"k{n}-")})
             acknowledged += [p["prediction_id"] for p in answer.json()["predictions"]]
@@ -143,7 +143,7 @@ def test_an_oversized_body_is_answered_before_it_is_read(server: Server, publish
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_SECONDS) as connection:
         connection.sendall(b"POST /v1/fraud/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n[")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
-    large = httpx.post(f"{server.url}/v1/fraud/predict", content=b" " * 3_000_000)
+    large = httpx.post(f"{server.url}/v1/fraud/predict", content=b" " * 3_000_000, timeout=WAIT_SECONDS)
     assert large.status_code == 413
 
 

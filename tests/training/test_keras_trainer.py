@@ -148,7 +148,7 @@ async def _predicted(service: Service, row: dict[str, object]) -> httpx.Response
     app = create_app({"fraud": service}, ServingConfig(), token=None)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(240):
             while (await client.get("/readyz")).status_code != 200:
                 await anyio.sleep(0.02)
         return await client.post("/v1/fraud/predict", json={"rows": [row]})

@@ -77,7 +77,7 @@ def train_pod(
     upstream = write_upstream_receipt(lake, tiny, make_training_set(lake, tiny))
     started: list[subprocess.Popen[str]] = []
 
-    def start(*, index: int, patience: int = 60) -> subprocess.Popen[str]:
+    def start(*, index: int, patience: int = 600) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "own", "train", "--pipeline", "specs/tiny.json", "--run", "together"]
         command += ["--task", "train", "--attempt", "1", "--inputs", upstream]
         environment = {

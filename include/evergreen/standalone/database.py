@@ -32,7 +32,8 @@ decode %41 twice."""
 SHUTDOWNS = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 """PostgreSQL's fast shutdown, its immediate one, and the end of a server that takes neither."""
 SHUTDOWN_SECONDS = 30.0
-START_SECONDS = 10.0
+START_SECONDS = 60.0
+"""As long as pg_ctl itself waits by default."""
 
 
 @dataclass

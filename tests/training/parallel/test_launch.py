@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,27 +50,22 @@ def _train(pipeline: Pipeline, training_set: TrainingSet, lake: Lake, work: Path
     return model
 
 
-def _workers() -> list[psutil.Process]:
-    """The training processes below this one, by their ranks."""
-    below = psutil.Process().children(recursive=True)
-    found = [p for p in below if WORKER in (p.cmdline() if p.is_running() else []) and "run" not in p.cmdline()[2]]
-    return sorted(found, key=lambda p: p.pid)
+def _processes(work: Path) -> list[psutil.Process]:
+    """Those that were started for a training in this folder and have not ended."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(work) in " ".join(p.info["cmdline"] or [])]
 
 
-def _once_checkpointed(lake: Lake, act: Callable[[], None]) -> threading.Thread:
-    """A thread that acts as soon as a second checkpoint is finished."""
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has a program of this folder run in place of the worker, with the variables given."""
 
-    def wait() -> None:
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline:
-            if sum(path.endswith("manifest.json") for path in lake.objects.list("checkpoints")) >= 2:
-                act()
-                return
-            time.sleep(0.05)
+    def use(program: str, **variables: str) -> None:
+        monkeypatch.setattr(launch, "WORKER", program)
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
+    return use
 
 
 def test_killed_processes_resume_to_the_bits_of_an_uninterrupted_run(
@@ -82,22 +75,22 @@ def test_killed_processes_resume_to_the_bits_of_an_uninterrupted_run(
     make_training_set: Callable[..., TrainingSet],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
+    stand_in: Callable[..., None],
 ) -> None:
     training_set = make_training_set(lake, pair)
     whole = _train(pair, training_set, lake, tmp_path / "whole")
     capfd.readouterr()
 
-    killer = _once_checkpointed(lake, lambda: _workers()[-1].kill())
+    stand_in("ended_on_the_way")
     assert _train(pair, training_set, lake, tmp_path / "killed") == whole
-    killer.join()
     assert "resumed after epoch" in capfd.readouterr().out
 
-    ender = _once_checkpointed(lake, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stand_in("ended_on_the_way", STEP=str(os.getpid()))
     with pytest.raises(TemporaryError, match="resumes from the last checkpoint") as caught:
         _train(pair, training_set, lake, tmp_path / "ended")
-    ender.join()
     assert caught.value.exit_code == 75
-    assert not _workers()
+    assert not _processes(tmp_path / "ended")
+    stand_in(WORKER)
     assert _train(pair, training_set, lake, tmp_path / "resumed") == whole
     assert "resumed after epoch" in capfd.readouterr().out
     assert lake.objects.list("checkpoints") == []
@@ -111,12 +104,13 @@ def test_another_number_of_processes_goes_on_where_these_were_ended(
     make_training_set: Callable[..., TrainingSet],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
+    stand_in: Callable[..., None],
 ) -> None:
     training_set = make_training_set(lake, pair)
-    ender = _once_checkpointed(lake, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stand_in("ended_on_the_way", STEP=str(os.getpid()))
     with pytest.raises(TemporaryError, match="resumes from the last checkpoint"):
         _train(pair, training_set, lake, tmp_path / "two")
-    ender.join()
+    stand_in(WORKER)
     capfd.readouterr()
     three, alone = (_shared_by(pair, parallel) for parallel in (Parallel(strategy="data", processes=3), Parallel()))
     found = _train(three, training_set, lake, tmp_path / "three")
@@ -219,19 +213,6 @@ def test_a_failure_crosses_the_processes_whole(
     again = subprocess.run(torchrun(1, None, job), env=environment({}), capture_output=True)
     assert again.returncode == 0
     assert not job.has_model
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Has a program of this folder run in place of the worker, with the variables given."""
-
-    def use(program: str, **variables: str) -> None:
-        monkeypatch.setattr(launch, "WORKER", program)
-        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    return use
 
 
 def test_one_process_alone_out_of_memory_ends_the_run(
