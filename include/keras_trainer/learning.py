@@ -20,6 +20,8 @@ from keras_trainer.checkpoint import Checkpoint, Curve
 from keras_trainer.devices import device_kind
 
 logger = logging.getLogger(__name__)
+Examples = tuple[list[npt.NDArray[np.generic]], npt.NDArray[np.generic]]
+"""Inputs of the network, and labels."""
 
 
 class DenseAdamW(keras.optimizers.AdamW):
@@ -46,9 +48,10 @@ class Learning:
     def run(self, train: Encoded, validation: Encoded, checkpoints: CheckpointFiles) -> None:
         """Learns to the end, from the newest checkpoint where there is one; the network has then its best weights."""
         self._resume(checkpoints)
+        learned, checked = ((inputs(part), part.labels) for part in (train, validation))
         resumed, began = len(self.curve), time.monotonic()
         while not self._done:
-            self._learn_epoch(train, validation)
+            self._learn_epoch(learned, checked)
             checkpoints.write(f"epoch-{len(self.curve):06d}", self._checkpoint().to_bytes())
             self._tell(train.labels.size, (time.monotonic() - began) / (len(self.curve) - resumed))
         self.network.set_weights(self.best)
@@ -74,13 +77,12 @@ class Learning:
         metric = keras.metrics.AUC(curve="PR", from_logits=True, name="ap")
         self.network.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), metrics=[metric])
 
-    def _learn_epoch(self, train: Encoded, validation: Encoded) -> None:
+    def _learn_epoch(self, train: Examples, validation: Examples) -> None:
         done = len(self.curve)
         keras.utils.set_random_seed(int(np.random.SeedSequence([self.spec.seed, done]).generate_state(1)[0]))
         told = self.network.fit(
-            inputs(train),
-            train.labels,
-            validation_data=(inputs(validation), validation.labels),
+            *train,
+            validation_data=validation,
             batch_size=-(-self.spec.batch_rows // self.steps),
             initial_epoch=done,
             epochs=done + 1,

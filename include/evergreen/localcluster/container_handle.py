@@ -22,7 +22,7 @@ from evergreen.localcluster.shim import take_lock
 from evergreen.localcluster.wire import Json, read_json, rfc3339, write_json
 
 _START_PATIENCE_SECONDS = 10.0
-"""How long a launched shim may take to show itself before it counts as never started."""
+"""How long a shim that was started again may take to show itself before its container counts as lost."""
 CREATING = Waiting(reason="ContainerCreating")
 
 
